@@ -1,0 +1,18 @@
+// Logging of the daemons: to standard error, one line an event, with the priority prefix that
+// journald reads (sd-daemon(3)) when standard error is the journal. Rooms stay silent; only code in
+// daemons/ logs. Never log payloads: sizes, codes and names only.
+#pragma once
+
+#include <spdlog/spdlog.h>
+
+#include <string>
+
+namespace vtpm::log {
+
+// Makes spdlog's default logger ours. `program` is shown only when no journal adds it.
+void init(const std::string& program);
+
+// Control characters of text from outside become '?', and it is cut at 120 bytes.
+std::string printable(std::string_view text);
+
+}  // namespace vtpm::log
