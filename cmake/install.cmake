@@ -1,0 +1,31 @@
+# What the package holds beside the programs, and where. include() it after add_subdirectory(daemons).
+foreach(program vtpmctl vtpmmgrd vtpmd)
+    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+endforeach()
+install(TARGETS vtpm-engine RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/xen-vtpm)
+
+# systemd and udev look under /lib on Debian 12 and under /usr/lib later; their .pc files know.
+pkg_get_variable(VTPM_UNIT_DIR systemd systemdsystemunitdir)
+pkg_get_variable(VTPM_SYSUSERS_DIR systemd sysusersdir)
+pkg_get_variable(VTPM_TMPFILES_DIR systemd tmpfilesdir)
+pkg_get_variable(VTPM_UDEV_DIR udev udevdir)
+
+install(FILES
+    systemd/vtpmmgrd.socket
+    systemd/vtpmmgrd.service
+    systemd/vtpmd@.service
+    systemd/vtpm-coldplug.service
+    DESTINATION ${VTPM_UNIT_DIR})
+install(FILES systemd/xen-vtpm.sysusers RENAME xen-vtpm.conf DESTINATION ${VTPM_SYSUSERS_DIR})
+install(FILES systemd/xen-vtpm.tmpfiles RENAME xen-vtpm.conf DESTINATION ${VTPM_TMPFILES_DIR})
+install(FILES config/70-xen-vtpm.rules DESTINATION ${VTPM_UDEV_DIR}/rules.d)
+
+install(FILES config/vtpmmgrd.toml DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/xen-vtpm)
+install(PROGRAMS config/vtpm DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/xen/scripts)
+
+install(FILES
+    packaging/man/vtpmctl.8
+    packaging/man/vtpmmgrd.8
+    packaging/man/vtpmd.8
+    packaging/man/vtpm-engine.8
+    DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)

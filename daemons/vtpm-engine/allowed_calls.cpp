@@ -1,0 +1,52 @@
+#include "allowed_calls.h"
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+namespace vtpm::engine_program {
+namespace {
+
+// IOCTL_EVTCHN_NOTIFY of Linux's include/uapi/xen/evtchn.h: its argument is one unsigned int.
+constexpr std::uint64_t evtchn_notify = _IOC(_IOC_NONE, 'E', 4, sizeof(unsigned int));
+
+constexpr jail::ArgumentMatch not_executable{2, PROT_EXEC, 0};
+constexpr jail::ArgumentMatch anonymous{3, MAP_ANONYMOUS, MAP_ANONYMOUS};
+
+}  // namespace
+
+std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
+    const auto port = static_cast<std::uint64_t>(event_channel);
+    constexpr std::uint64_t every_bit = ~std::uint64_t{0};
+    return {
+        {"read", "event channel, vtpmd, vtpmmgrd, the watcher's eventfd"},
+        {"write", "the same, and standard error"},
+        {"writev", "standard error through the C library"},
+        {"poll", "wait for the guest or for vtpmd"},
+        {"ppoll", "the same, in another C library"},
+        {"restart_syscall", "poll after a stop signal"},
+        {"ioctl", "ring the guest's bell, nothing else",
+         jail::ArgumentMatch{0, every_bit, port}, jail::ArgumentMatch{1, every_bit, evtchn_notify}},
+        {"mmap", "malloc: anonymous memory, never executable", not_executable, anonymous},
+        {"mprotect", "malloc: a second thread's heap grows, never executable", not_executable},
+        {"munmap", "malloc, and letting go of the ring page"},
+        {"mremap", "malloc: large buffers grow"},
+        {"madvise", "malloc: giving memory back"},
+        {"brk", "malloc"},
+        {"close", "vtpmmgrd's channel is replaced or given up"},
+        {"futex", "the two threads wait for each other"},
+        {"rseq", "thread start and end in the C library"},
+        {"getrandom", "OpenSSL and libtpms draw random numbers"},
+        {"clock_gettime", "the TPM's clock, where the vDSO has no fast path (Xen PV)"},
+        {"gettimeofday", "the same, libtpms 1.2"},
+        {"getpid", "OpenSSL notices forks"},
+        {"gettid", "abort in the C library names its thread"},
+        {"tgkill", "abort: end at once when the C library finds its heap broken",
+         jail::ArgumentMatch{2, every_bit, 6}},
+        {"rt_sigprocmask", "abort, and thread end"},
+        {"rt_sigreturn", "return from a signal"},
+        {"exit", "the watcher thread ends"},
+        {"exit_group", "the engine ends"},
+    };
+}
+
+}  // namespace vtpm::engine_program

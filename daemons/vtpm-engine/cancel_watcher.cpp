@@ -1,0 +1,82 @@
+#include "cancel_watcher.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <stdexcept>
+
+namespace vtpm::engine_program {
+
+CancelWatcher::CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events)
+    : ring_(ring), events_(events), wake_(::eventfd(0, EFD_CLOEXEC)) {
+    if (!wake_.valid()) throw std::runtime_error("eventfd failed");
+    thread_ = std::thread([this] { run(); });
+}
+
+CancelWatcher::~CancelWatcher() {
+    {
+        const std::lock_guard lock(mutex_);
+        phase_ = Phase::ended;
+    }
+    changed_.notify_all();
+    thread_.join();
+}
+
+CancelWatcher::Watch::Watch(CancelWatcher& watcher, engine::Engine& engine) : watcher_(watcher) {
+    {
+        const std::lock_guard lock(watcher_.mutex_);
+        watcher_.engine_ = &engine;
+        watcher_.phase_ = Phase::watching;
+    }
+    watcher_.changed_.notify_all();
+}
+
+CancelWatcher::Watch::~Watch() {
+    std::unique_lock lock(watcher_.mutex_);
+    watcher_.phase_ = Phase::leaving;
+    watcher_.wake();
+    watcher_.changed_.notify_all();
+    watcher_.changed_.wait(lock, [this] { return watcher_.phase_ == Phase::idle; });
+}
+
+void CancelWatcher::run() {
+    std::unique_lock lock(mutex_);
+    while (phase_ != Phase::ended) {
+        changed_.wait(lock, [this] { return phase_ != Phase::idle; });
+        if (phase_ == Phase::watching) {
+            lock.unlock();
+            watch();
+            lock.lock();
+        }
+        if (phase_ != Phase::leaving) continue;
+        std::uint64_t count = 0;
+        // Takes back the wake-up of this watch; it was written before the phase changed.
+        (void)!::read(wake_.get(), &count, sizeof(count));
+        phase_ = Phase::idle;
+        changed_.notify_all();
+    }
+}
+
+// Until the wake-up. An event that is no CANCEL is only an early look at what the main thread will
+// see on the page by itself.
+void CancelWatcher::watch() {
+    std::array<pollfd, 2> wanted = {pollfd{wake_.get(), POLLIN, 0},
+                                    pollfd{events_.fd(), POLLIN, 0}};
+    for (;;) {
+        if (ring_.cancel_requested()) engine_->cancel();
+        if (::poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR) return;
+        if (wanted[0].revents != 0) return;
+        if (wanted[1].revents == 0) continue;
+        if ((wanted[1].revents & POLLIN) == 0 || !events_.consume()) return;
+    }
+}
+
+void CancelWatcher::wake() const {
+    const std::uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof(one));
+}
+
+}  // namespace vtpm::engine_program

@@ -1,0 +1,150 @@
+#include "service.h"
+
+#include <poll.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+
+#include "failed_tpm.h"
+#include "vtpm/base/log.h"
+#include "vtpm/engine/libtpms_engine.h"
+#include "vtpm/wire/failure.h"
+
+namespace vtpm::engine_program {
+namespace {
+
+using wire::proto::Order;
+using wire::proto::Report;
+
+constexpr std::chrono::seconds order_time{30};
+constexpr std::size_t no_wait_polls = 64;
+
+}  // namespace
+
+Result<void> Service::run() {
+    VTPM_CHECK(power_on());
+    // A command may have been on the page before the event channel was bound.
+    VTPM_CHECK(serve_ring());
+    while (!ended_) VTPM_CHECK(wait());
+    return {};
+}
+
+Result<void> Service::power_on() {
+    VTPM_TRY(auto frame, doorman_.receive(order_time));
+    VTPM_TRY(const auto order, wire::parse<Order>(frame));
+    if (!order.has_power_on()) return fail(Errc::malformed, "the first order must be PowerOn");
+    VTPM_TRY(const auto version, tpm::version_from_number(order.power_on().tpm()));
+    if (order.power_on().failed()) {
+        fail_tpm(version);
+        return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
+    }
+    const auto started = start_tpm(version, std::move(frame.payload));
+    if (!started) {
+        fail_tpm(version);
+        return report_failure(started.error());
+    }
+    Report report;
+    *report.mutable_ready() = *started;
+    return doorman_.send(report);
+}
+
+Result<wire::proto::Ready> Service::start_tpm(tpm::Version version, SecretBytes volatile_state) {
+    const auto begin = std::chrono::steady_clock::now();
+    VTPM_TRY(auto loaded, state_.load());
+    const bool manufacture = loaded.sequence == 0;
+    if (manufacture && !volatile_state.empty()) {
+        return fail(Errc::corrupt, "volatile state for an instance that was never stored");
+    }
+    tpm_ = std::make_unique<engine::LibtpmsEngine>();
+    VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
+                               std::move(volatile_state), std::move(loaded.seed)}));
+    VTPM_CHECK(state_.commit(tpm_->take_changes()));
+    server_ = std::make_unique<CommandServer>(version, *tpm_, state_, ring_.watcher);
+    wire::proto::Ready ready;
+    ready.set_manufactured(manufacture);
+    const auto took = std::chrono::steady_clock::now() - begin;
+    ready.set_start_microseconds(static_cast<std::uint32_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
+    return ready;
+}
+
+void Service::fail_tpm(tpm::Version version) {
+    server_.reset();
+    tpm_ = std::make_unique<FailedTpm>(version);
+    server_ = std::make_unique<CommandServer>(version, *tpm_, state_, ring_.watcher);
+}
+
+Result<void> Service::wait() {
+    std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
+                                    pollfd{serving_ ? ring_.events.fd() : -1, POLLIN, 0}};
+    if (::poll(wanted.data(), wanted.size(), -1) < 0) {
+        if (errno == EINTR) return {};
+        return fail_errno("poll", errno);
+    }
+    if (wanted[1].revents != 0) {
+        VTPM_CHECK(ring_.events.consume());
+        VTPM_CHECK(serve_ring());
+    }
+    if (wanted[0].revents != 0) return obey();
+    return {};
+}
+
+// Several commands in a row if the guest has them ready, then back to poll: vtpmd must be heard even
+// if the guest never pauses.
+Result<void> Service::serve_ring() {
+    for (std::size_t i = 0; i < no_wait_polls; ++i) {
+        VTPM_TRY(const auto served, ring_.ring.serve(*server_));
+        if (served == xen::Served::nothing) break;
+    }
+    return {};
+}
+
+Result<void> Service::obey() {
+    VTPM_TRY(const auto frame, doorman_.receive(order_time));
+    VTPM_TRY(const auto order, wire::parse<Order>(frame));
+    switch (order.body_case()) {
+        case Order::kQuiesce: {
+            serving_ = false;
+            ring_.ring.close();
+            Report report;
+            report.mutable_quiesced()->set_commands(server_->commands());
+            return doorman_.send(report);
+        }
+        case Order::kHandOver: return hand_over();
+        case Order::kPowerOff: return power_off();
+        default: return fail(Errc::malformed, "an order of no known kind");
+    }
+}
+
+// The lasting state must be on the disk before the next engine loads it.
+Result<void> Service::hand_over() {
+    serving_ = false;
+    ended_ = true;
+    auto state = tpm_->volatile_state();
+    if (!state) return report_failure(state.error());
+    auto committed = state_.commit(tpm_->take_changes());
+    if (!committed) return report_failure(committed.error());
+    Report report;
+    report.mutable_handed_over();
+    return doorman_.send(report, state->view());
+}
+
+Result<void> Service::power_off() {
+    serving_ = false;
+    ended_ = true;
+    tpm_->power_off();
+    const auto committed = state_.commit(tpm_->take_changes());
+    if (!committed) return report_failure(committed.error());
+    Report report;
+    report.mutable_powered_off();
+    return doorman_.send(report);
+}
+
+Result<void> Service::report_failure(const Error& error) {
+    Report report;
+    *report.mutable_failure() = wire::to_message(error);
+    return doorman_.send(report);
+}
+
+}  // namespace vtpm::engine_program

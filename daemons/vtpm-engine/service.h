@@ -1,0 +1,54 @@
+// Service: the life of one engine, from vtpmd's PowerOn order to the end of its TPM.
+//
+// The loop waits for the guest's bell and for vtpmd's orders. One thread; see CancelWatcher for the
+// other.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "cancel_watcher.h"
+#include "command_server.h"
+#include "state_client.h"
+#include "vtpm/wire/channel.h"
+#include "vtpm/wire/messages.pb.h"
+#include "vtpm/xen/back_ring.h"
+#include "vtpm/xen/event_channel.h"
+
+namespace vtpm::engine_program {
+
+struct Ring {
+    xen::EventChannel& events;
+    xen::BackRing& ring;
+    CancelWatcher& watcher;
+};
+
+class Service {
+  public:
+    Service(Ring ring, wire::Channel& doorman, StateClient& state)
+        : ring_(ring), doorman_(doorman), state_(state) {}
+
+    // Returns when the TPM has ended in order; an error is a reason for vtpmd to call it dead.
+    Result<void> run();
+
+  private:
+    Result<void> power_on();
+    Result<wire::proto::Ready> start_tpm(tpm::Version version, SecretBytes volatile_state);
+    void fail_tpm(tpm::Version version);
+    Result<void> wait();
+    Result<void> serve_ring();
+    Result<void> obey();
+    Result<void> hand_over();
+    Result<void> power_off();
+    Result<void> report_failure(const Error& error);
+
+    Ring ring_;
+    wire::Channel& doorman_;
+    StateClient& state_;
+    std::unique_ptr<engine::Engine> tpm_;
+    std::unique_ptr<CommandServer> server_;
+    bool serving_ = true;  // the ring is there
+    bool ended_ = false;
+};
+
+}  // namespace vtpm::engine_program

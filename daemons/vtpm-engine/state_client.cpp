@@ -1,0 +1,103 @@
+#include "state_client.h"
+
+#include <algorithm>
+
+#include "vtpm/wire/failure.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::engine_program {
+namespace {
+
+// A commit takes well under a millisecond; a minute means that the manager hangs. Longer than any
+// pause of the disk that is not a fault.
+constexpr std::chrono::seconds answer_time{60};
+
+Result<wire::proto::EngineReply> reply_in(const wire::Frame& frame) {
+    VTPM_TRY(auto reply, wire::parse<wire::proto::EngineReply>(frame));
+    if (reply.has_failure()) return tl::unexpected<Error>(wire::to_error(reply.failure()));
+    return reply;
+}
+
+Result<engine::StateKind> kind_from_number(std::uint32_t number) {
+    using engine::StateKind;
+    for (const auto kind : {StateKind::permanent, StateKind::saved}) {
+        if (number == static_cast<std::uint32_t>(kind)) return kind;
+    }
+    return fail(Errc::malformed, "vtpmmgrd sent an unknown kind of state");
+}
+
+}  // namespace
+
+Result<LoadedState> StateClient::load() {
+    wire::proto::EngineRequest request;
+    request.mutable_load();
+    VTPM_CHECK(channel_.send(request));
+    VTPM_TRY(const auto frame, channel_.receive(answer_time));
+    VTPM_TRY(const auto reply, reply_in(frame));
+    if (!reply.has_loaded()) return fail(Errc::malformed, "vtpmmgrd sent no state");
+    LoadedState state;
+    ByteReader reader(frame.payload.view());
+    for (const auto& blob : reply.loaded().blob()) {
+        VTPM_TRY(const auto kind, kind_from_number(blob.kind()));
+        VTPM_TRY(const auto content, reader.bytes(blob.size()));
+        state.blobs.push_back({kind, SecretBytes::copy_of(content)});
+    }
+    VTPM_TRY(const auto seed, reader.bytes(reply.loaded().seed()));
+    state.seed = SecretBytes::copy_of(seed);
+    if (reader.left() != 0) return fail(Errc::malformed, "vtpmmgrd sent bytes left over");
+    state.sequence = sequence_ = reply.loaded().sequence();
+    // Sequence and content say the same thing twice; if they disagree, nothing may be manufactured.
+    const bool has_permanent =
+        std::any_of(state.blobs.begin(), state.blobs.end(),
+                    [](const auto& b) { return b.kind == engine::StateKind::permanent; });
+    if (has_permanent != (state.sequence > 0)) {
+        return fail(Errc::corrupt, "the instance's state is incomplete");
+    }
+    return state;
+}
+
+Result<void> StateClient::commit(std::vector<engine::StateBlob> changes) {
+    remember(std::move(changes));
+    if (pending_.empty()) return {};
+    return send_pending();
+}
+
+void StateClient::remember(std::vector<engine::StateBlob> changes) {
+    for (auto& change : changes) {
+        const auto same = [&](const auto& p) { return p.kind == change.kind; };
+        pending_.erase(std::remove_if(pending_.begin(), pending_.end(), same), pending_.end());
+        pending_.push_back(std::move(change));
+    }
+}
+
+Result<void> StateClient::send_pending() {
+    wire::proto::EngineRequest request;
+    auto& commit = *request.mutable_commit();
+    commit.set_sequence(sequence_);
+    std::size_t total = 0;
+    for (const auto& change : pending_) {
+        auto& blob = *commit.add_blob();
+        blob.set_kind(static_cast<std::uint32_t>(change.kind));
+        blob.set_erased(!change.content);
+        blob.set_size(change.content ? change.content->size() : 0);
+        total += change.content ? change.content->size() : 0;
+    }
+    SecretBytes payload(total);
+    auto* out = payload.span().data();
+    for (const auto& change : pending_) {
+        if (!change.content) continue;
+        const auto content = change.content->view();
+        out = std::copy(content.begin(), content.end(), out);
+    }
+    VTPM_CHECK(channel_.send(request, payload.view()));
+    VTPM_TRY(const auto frame, channel_.receive(answer_time));
+    VTPM_TRY(const auto reply, reply_in(frame));
+    if (reply.committed().sequence() != sequence_ + 1) {
+        return fail(Errc::out_of_order, "vtpmmgrd acknowledged another write");
+    }
+    sequence_ = reply.committed().sequence();
+    pending_.clear();
+    return {};
+}
+
+}  // namespace vtpm::engine_program

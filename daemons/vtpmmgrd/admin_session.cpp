@@ -1,0 +1,252 @@
+#include "admin_session.h"
+
+#include <algorithm>
+
+#include "engine_session.h"
+#include "version.h"
+#include "vtpm/base/log.h"
+#include "vtpm/wire/failure.h"
+
+namespace vtpm::manager {
+namespace {
+
+constexpr std::size_t page_size = 500;
+
+std::string_view to_string(vault::InstanceState state) {
+    switch (state) {
+        case vault::InstanceState::live: return "live";
+        case vault::InstanceState::exported: return "exported";
+        case vault::InstanceState::deleted: return "deleted";
+        case vault::InstanceState::quarantined: return "quarantined";
+    }
+    return "unknown";
+}
+
+std::string_view to_string(vault::Phase phase) {
+    switch (phase) {
+        case vault::Phase::not_set_up: return "not-set-up";
+        case vault::Phase::locked: return "locked";
+        case vault::Phase::open: return "open";
+    }
+    return "unknown";
+}
+
+}  // namespace
+
+AdminSession::AdminSession(Manager& manager, wire::AsyncChannel::Socket socket)
+    : manager_(manager), executor_(socket.get_executor()) {
+    channel_ = std::make_shared<wire::AsyncChannel>(std::move(socket));
+}
+
+void AdminSession::receive() {
+    channel_->receive([self = shared_from_this()](Result<wire::Frame> frame) {
+        self->on_frame(std::move(frame));
+    });
+}
+
+void AdminSession::on_frame(Result<wire::Frame> frame) {
+    if (!frame) return end();
+    auto answered = answer(*frame);
+    if (!answered) {
+        const Error error = answered.error();
+        answered = Answer{};
+        *answered->message.mutable_failure() = wire::to_message(error);
+    }
+    channel_->send(answered->message, std::move(answered->payload), std::move(answered->descriptor),
+                   [self = shared_from_this()](const Result<void>& sent) {
+                       if (!sent) return self->end();
+                       self->receive();
+                   });
+}
+
+void AdminSession::end() {
+    if (!held_) return;
+    manager_.holders.release(*held_);
+    spdlog::info("instance {}: its vtpmd has disconnected", held_->to_string());
+    held_.reset();
+}
+
+Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
+    using Request = wire::proto::Request;
+    VTPM_TRY(const auto request, wire::parse<Request>(frame));
+    if (request.protocol() != wire::protocol_version) {
+        return fail(Errc::unsupported,
+                    "the other side speaks protocol " + std::to_string(request.protocol()) +
+                        ", this vtpmmgrd speaks " + std::to_string(wire::protocol_version) +
+                        ": restart what was not restarted after the upgrade");
+    }
+    switch (request.body_case()) {
+        case Request::kSetup: return setup(request.setup());
+        case Request::kCreate: return create(request.create());
+        case Request::kList: return list(request.list());
+        case Request::kShow: return show(request.show());
+        case Request::kRename: return rename(request.rename());
+        case Request::kRemove: return remove(request.remove());
+        case Request::kStatus: return status();
+        case Request::kOpen: return open(request.open());
+        case Request::kAttachEngine: return attach_engine();
+        default: return fail(Errc::malformed, "a request of no known kind");
+    }
+}
+
+Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& request) {
+    VTPM_TRY(auto outcome, manager_.vault.setup(request.recovery_key()));
+    spdlog::info("set up as manager {}{}", outcome.manager.to_string(),
+                 request.recovery_key() ? ", with a recovery key" : "");
+    Answer answer;
+    const auto id = outcome.manager.bytes();
+    answer.message.mutable_setup()->set_manager(id.data(), id.size());
+    answer.payload = std::move(outcome.recovery_key_pem);
+    return answer;
+}
+
+Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& request) {
+    VTPM_TRY(const auto version, tpm::version_from_number(request.tpm()));
+    vault::NewInstance wanted{request.name(), static_cast<std::uint8_t>(version), std::nullopt};
+    if (!request.uuid().empty()) {
+        VTPM_TRY(wanted.uuid, Uuid::from_bytes(as_bytes(request.uuid())));
+        if (wanted.uuid->is_nil()) return fail(Errc::invalid_argument, "the nil uuid names nobody");
+    }
+    VTPM_TRY(const auto made, manager_.vault.create(wanted));
+    spdlog::info("instance {} ({}) created, TPM {}", made.uuid.to_string(), made.name,
+                 tpm::to_string(version));
+    return describe(made);
+}
+
+Result<AdminSession::Answer> AdminSession::list(const wire::proto::List& request) {
+    Uuid after;
+    if (!request.after().empty()) {
+        VTPM_TRY(after, Uuid::from_bytes(as_bytes(request.after())));
+    }
+    VTPM_TRY(auto all, manager_.vault.list());
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.uuid < b.uuid; });
+    auto first = std::upper_bound(all.begin(), all.end(), after,
+                                  [](const Uuid& uuid, const auto& i) { return uuid < i.uuid; });
+    Answer answer;
+    auto& page = *answer.message.mutable_page();
+    for (; first != all.end() && page.instance_size() < static_cast<int>(page_size); ++first) {
+        describe(*first, *page.add_instance());
+    }
+    page.set_more(first != all.end());
+    return answer;
+}
+
+Result<AdminSession::Answer> AdminSession::show(const wire::proto::Select& request) {
+    VTPM_TRY(const auto found, manager_.vault.find(request.selector()));
+    return describe(found);
+}
+
+Result<AdminSession::Answer> AdminSession::rename(const wire::proto::Rename& request) {
+    VTPM_TRY(const auto found, manager_.vault.find(request.selector()));
+    VTPM_TRY(const auto renamed, manager_.vault.rename(found.uuid, request.name()));
+    spdlog::info("instance {} renamed from {} to {}", found.uuid.to_string(), found.name,
+                 renamed.name);
+    return describe(renamed);
+}
+
+Result<AdminSession::Answer> AdminSession::remove(const wire::proto::Select& request) {
+    VTPM_TRY(auto found, manager_.vault.find(request.selector()));
+    if (const auto guest = manager_.holders.holder(found.uuid)) {
+        return fail(Errc::in_use, "instance " + found.name + " is in use by domain " +
+                                      std::to_string(guest->domain) + ": shut that guest down first");
+    }
+    VTPM_CHECK(manager_.vault.remove(found.uuid));
+    spdlog::info("instance {} ({}) deleted, its key destroyed", found.uuid.to_string(), found.name);
+    found.state = vault::InstanceState::deleted;
+    return describe(found);
+}
+
+Result<AdminSession::Answer> AdminSession::status() {
+    try_unlock(manager_);
+    const auto now = manager_.vault.status();
+    Answer answer;
+    auto& status = *answer.message.mutable_status();
+    status.set_phase(std::string(to_string(now.phase)));
+    if (now.reason) *status.mutable_reason() = wire::to_message(*now.reason);
+    if (!now.manager.is_nil()) status.set_manager(now.manager.bytes().data(), Uuid::size);
+    status.set_chip(now.chip);
+    status.set_binding(now.binding);
+    status.set_instances(now.instances);
+    status.set_in_use(manager_.holders.count());
+    status.set_last_commit(now.last_commit);
+    status.set_recovery(now.recovery);
+    status.set_format(now.format);
+    status.set_version(VTPM_VERSION);
+    status.set_tcti(manager_.settings.tcti);
+    status.set_auto_create(manager_.settings.auto_create);
+    return answer;
+}
+
+// With auto_create an unknown uuid becomes a new instance; a uuid that was ever deleted does not.
+Result<vault::Instance> AdminSession::instance_to_open(const Uuid& uuid) {
+    auto found = manager_.vault.get(uuid);
+    if (found || found.error().code != Errc::not_found) return found;
+    if (!manager_.settings.auto_create) {
+        return fail(Errc::not_found, found.error().context +
+                                         "; to make it: vtpmctl create --name NAME --uuid " +
+                                         uuid.to_string());
+    }
+    const auto version = manager_.settings.auto_create_tpm;
+    auto made = manager_.vault.create(
+        {"auto-" + uuid.to_string().substr(0, 8), static_cast<std::uint8_t>(version), uuid});
+    if (made) spdlog::info("instance {} created for a guest (auto_create)", uuid.to_string());
+    return made;
+}
+
+Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request) {
+    if (held_) return fail(Errc::invalid_argument, "this connection holds an instance already");
+    VTPM_TRY(const auto uuid, Uuid::from_bytes(as_bytes(request.uuid())));
+    try_unlock(manager_);
+    VTPM_TRY(const auto instance, instance_to_open(uuid));
+    if (instance.state == vault::InstanceState::quarantined) {
+        return fail(Errc::corrupt, "instance " + instance.name +
+                                       " does not verify: restore it from a backup (it is kept as "
+                                       "it is)");
+    }
+    VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()}));
+    held_ = uuid;
+    spdlog::info("instance {} ({}) opened for domain {}", uuid.to_string(), instance.name,
+                 request.domain());
+    return describe(instance);
+}
+
+Result<AdminSession::Answer> AdminSession::attach_engine() {
+    if (!held_) return fail(Errc::invalid_argument, "no instance is open on this connection");
+    VTPM_TRY(auto pair, stream_socket_pair());
+    wire::AsyncChannel::Socket socket(executor_, boost::asio::local::stream_protocol(),
+                                      pair.first.release());
+    const auto session =
+        std::make_shared<EngineSession>(manager_, *held_, std::move(socket));
+    manager_.holders.set_engine(*held_, session);
+    session->start();
+    Answer answer;
+    answer.message.mutable_attached();
+    answer.descriptor = std::move(pair.second);
+    return answer;
+}
+
+AdminSession::Answer AdminSession::describe(const vault::Instance& instance) const {
+    Answer answer;
+    describe(instance, *answer.message.mutable_instance());
+    return answer;
+}
+
+void AdminSession::describe(const vault::Instance& instance, wire::proto::Instance& into) const {
+    into.set_uuid(instance.uuid.bytes().data(), Uuid::size);
+    into.set_name(instance.name);
+    into.set_tpm(instance.tpm);
+    into.set_state(std::string(to_string(instance.state)));
+    into.set_group(instance.group.bytes().data(), Uuid::size);
+    into.set_generation(instance.generation);
+    into.set_sequence(instance.sequence);
+    into.set_created(instance.created);
+    into.set_committed(instance.committed);
+    into.set_bytes_stored(instance.bytes);
+    const auto guest = manager_.holders.holder(instance.uuid);
+    into.set_in_use(guest.has_value());
+    if (!guest) return;
+    into.set_domain(guest->domain);
+    into.set_device(guest->device);
+}
+
+}  // namespace vtpm::manager

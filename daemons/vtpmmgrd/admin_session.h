@@ -1,0 +1,53 @@
+// AdminSession: one connection of vtpmctl or vtpmd. Requests are answered one after another; an Open
+// makes the connection the holder of an instance until it closes.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "manager.h"
+#include "vtpm/base/uuid.h"
+#include "vtpm/wire/async_channel.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::manager {
+
+class AdminSession : public std::enable_shared_from_this<AdminSession> {
+  public:
+    AdminSession(Manager& manager, wire::AsyncChannel::Socket socket);
+
+    void start() { receive(); }
+
+  private:
+    struct Answer {
+        wire::proto::Reply message;
+        SecretBytes payload;
+        Fd descriptor;
+    };
+
+    void receive();
+    void on_frame(Result<wire::Frame> frame);
+    void end();
+    Result<Answer> answer(const wire::Frame& frame);
+
+    Result<Answer> setup(const wire::proto::Setup& request);
+    Result<Answer> create(const wire::proto::Create& request);
+    Result<Answer> list(const wire::proto::List& request);
+    Result<Answer> show(const wire::proto::Select& request);
+    Result<Answer> rename(const wire::proto::Rename& request);
+    Result<Answer> remove(const wire::proto::Select& request);
+    Result<Answer> status();
+    Result<Answer> open(const wire::proto::Open& request);
+    Result<Answer> attach_engine();
+
+    Result<vault::Instance> instance_to_open(const Uuid& uuid);
+    Answer describe(const vault::Instance& instance) const;
+    void describe(const vault::Instance& instance, wire::proto::Instance& into) const;
+
+    Manager& manager_;
+    std::shared_ptr<wire::AsyncChannel> channel_;
+    boost::asio::any_io_executor executor_;
+    std::optional<Uuid> held_;
+};
+
+}  // namespace vtpm::manager

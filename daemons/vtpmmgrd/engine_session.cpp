@@ -1,0 +1,118 @@
+#include "engine_session.h"
+
+#include <algorithm>
+
+#include "vtpm/base/log.h"
+#include "vtpm/wire/failure.h"
+
+namespace vtpm::manager {
+namespace {
+
+constexpr std::size_t seed_size = 32;
+constexpr int max_blobs = 3;  // one a kind
+
+Result<vault::BlobKind> kind_from_number(std::uint32_t number) {
+    using vault::BlobKind;
+    for (const auto kind : {BlobKind::permanent, BlobKind::saved}) {
+        if (number == static_cast<std::uint32_t>(kind)) return kind;
+    }
+    return fail(Errc::malformed, "an engine named an unknown kind of state");
+}
+
+Result<std::vector<vault::BlobChange>> changes_of(const wire::proto::Commit& commit,
+                                                  ByteView payload) {
+    if (commit.blob_size() < 1 || commit.blob_size() > max_blobs) {
+        return fail(Errc::malformed, "a commit of no or too many blobs");
+    }
+    std::vector<vault::BlobChange> changes;
+    ByteReader reader(payload);
+    for (const auto& blob : commit.blob()) {
+        VTPM_TRY(const auto kind, kind_from_number(blob.kind()));
+        VTPM_TRY(const auto content, reader.bytes(blob.size()));
+        if (blob.erased() != content.empty()) {
+            return fail(Errc::malformed, "a blob that is neither stored nor erased");
+        }
+        changes.push_back({kind, std::nullopt});
+        if (!blob.erased()) changes.back().content = SecretBytes::copy_of(content);
+    }
+    if (reader.left() != 0) return fail(Errc::malformed, "a commit with bytes left over");
+    return changes;
+}
+
+}  // namespace
+
+EngineSession::EngineSession(Manager& manager, const Uuid& instance,
+                             wire::AsyncChannel::Socket socket)
+    : manager_(manager),
+      instance_(instance),
+      channel_(std::make_shared<wire::AsyncChannel>(std::move(socket))) {}
+
+void EngineSession::receive() {
+    channel_->receive([self = shared_from_this()](Result<wire::Frame> frame) {
+        self->on_frame(std::move(frame));
+    });
+}
+
+void EngineSession::on_frame(Result<wire::Frame> frame) {
+    if (!frame) {
+        manager_.holders.engine_gone(instance_, this);
+        return;
+    }
+    auto answered = answer(*frame);
+    if (!answered) {
+        const Error error = answered.error();
+        spdlog::warn("instance {}: its engine's request failed ({}): {}", instance_.to_string(),
+                     to_string(error.code), error.context);
+        answered = Answer{};
+        *answered->message.mutable_failure() = wire::to_message(error);
+    }
+    channel_->send(answered->message, std::move(answered->payload), Fd(),
+                   [self = shared_from_this()](const Result<void>& sent) {
+                       if (sent) return self->receive();
+                       self->manager_.holders.engine_gone(self->instance_, self.get());
+                   });
+}
+
+Result<EngineSession::Answer> EngineSession::answer(const wire::Frame& frame) {
+    VTPM_TRY(const auto request, wire::parse<wire::proto::EngineRequest>(frame));
+    switch (request.body_case()) {
+        case wire::proto::EngineRequest::kLoad: return load();
+        case wire::proto::EngineRequest::kCommit:
+            return commit(request.commit(), frame.payload.view());
+        default: return fail(Errc::malformed, "an engine's request of no known kind");
+    }
+}
+
+Result<EngineSession::Answer> EngineSession::load() {
+    VTPM_TRY(const auto state, manager_.vault.load(instance_));
+    VTPM_TRY(const auto seed, manager_.chip.random(seed_size));
+    Answer answer;
+    auto& loaded = *answer.message.mutable_loaded();
+    loaded.set_sequence(state.sequence);
+    loaded.set_seed(static_cast<std::uint32_t>(seed.size()));
+    std::size_t size = seed.size();
+    for (const auto& [kind, content] : state.blobs) {
+        auto& blob = *loaded.add_blob();
+        blob.set_kind(static_cast<std::uint32_t>(kind));
+        blob.set_size(content.size());
+        size += content.size();
+    }
+    answer.payload = SecretBytes(size);
+    auto* out = answer.payload.span().data();
+    for (const auto& [kind, content] : state.blobs) {
+        out = std::copy(content.view().begin(), content.view().end(), out);
+    }
+    std::copy(seed.view().begin(), seed.view().end(), out);
+    return answer;
+}
+
+Result<EngineSession::Answer> EngineSession::commit(const wire::proto::Commit& commit,
+                                                    ByteView payload) {
+    VTPM_TRY(const auto changes, changes_of(commit, payload));
+    VTPM_TRY(const auto sequence, manager_.vault.store(instance_, commit.sequence(), changes));
+    Answer answer;
+    answer.message.mutable_committed()->set_sequence(sequence);
+    return answer;
+}
+
+}  // namespace vtpm::manager

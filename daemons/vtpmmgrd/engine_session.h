@@ -1,0 +1,41 @@
+// EngineSession: the manager's end of one engine's channel. It serves one instance, fixed when the
+// channel was made; nothing that comes over the channel can name another.
+//
+// The peer is assumed to be conquered: it can load and store its own TPM's state, in sequence, and
+// nothing else.
+#pragma once
+
+#include <memory>
+
+#include "manager.h"
+#include "vtpm/base/uuid.h"
+#include "vtpm/wire/async_channel.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::manager {
+
+class EngineSession : public std::enable_shared_from_this<EngineSession> {
+  public:
+    EngineSession(Manager& manager, const Uuid& instance, wire::AsyncChannel::Socket socket);
+
+    void start() { receive(); }
+    void close() { channel_->close(); }
+
+  private:
+    struct Answer {
+        wire::proto::EngineReply message;
+        SecretBytes payload;
+    };
+
+    void receive();
+    void on_frame(Result<wire::Frame> frame);
+    Result<Answer> answer(const wire::Frame& frame);
+    Result<Answer> load();
+    Result<Answer> commit(const wire::proto::Commit& commit, ByteView payload);
+
+    Manager& manager_;
+    Uuid instance_;
+    std::shared_ptr<wire::AsyncChannel> channel_;
+};
+
+}  // namespace vtpm::manager

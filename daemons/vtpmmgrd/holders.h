@@ -1,0 +1,52 @@
+// Holders: which running guest holds which instance. One holder at a time.
+//
+// A hold is a vtpmd's connection, an engine's channel, or both; it ends when both are gone. So an
+// engine that outlives its vtpmd keeps the instance from being opened twice, and the same guest's
+// next vtpmd can take the hold over.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "vtpm/base/result.h"
+#include "vtpm/base/uuid.h"
+
+namespace vtpm::manager {
+
+class EngineSession;
+
+struct GuestDevice {
+    std::uint32_t domain = 0;
+    std::uint32_t device = 0;
+    bool operator==(const GuestDevice&) const = default;
+};
+
+class Holders {
+  public:
+    // Errc::in_use if another guest holds it, or this one through a vtpmd that is still connected.
+    Result<void> acquire(const Uuid& uuid, GuestDevice guest);
+    // The vtpmd is gone.
+    void release(const Uuid& uuid);
+
+    // Puts a new engine in the place of the one before, whose channel is closed.
+    void set_engine(const Uuid& uuid, const std::shared_ptr<EngineSession>& engine);
+    // An engine's channel has closed. Ignored unless it is the current one.
+    void engine_gone(const Uuid& uuid, const EngineSession* engine);
+
+    std::optional<GuestDevice> holder(const Uuid& uuid) const;
+    std::size_t count() const { return holds_.size(); }
+
+  private:
+    struct Hold {
+        GuestDevice guest;
+        bool attended = false;  // a vtpmd is connected
+        std::shared_ptr<EngineSession> engine;
+    };
+    void drop_if_over(std::map<Uuid, Hold>::iterator hold);
+
+    std::map<Uuid, Hold> holds_;
+};
+
+}  // namespace vtpm::manager

@@ -1,0 +1,99 @@
+// vtpmmgrd: the one process with the host's chip, the keys and the disk.
+//
+//   socket (systemd) -> Listener -> AdminSession  (vtpmctl, vtpmd: root only)
+//                                -> EngineSession (one a running guest, bound to its instance)
+//                                        -> SqliteVault -> /var/lib/xen-vtpm
+//                                        -> EsysChip    -> /dev/tpm0
+#include <signal.h>
+#include <systemd/sd-daemon.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstdlib>
+
+#include "listener.h"
+#include "manager.h"
+#include "settings.h"
+#include "version.h"
+#include "vtpm/base/log.h"
+#include "vtpm/chip/esys_chip.h"
+#include "vtpm/jail/harden.h"
+#include "vtpm/vault/sqlite_vault.h"
+
+namespace {
+using namespace vtpm;  // NOLINT: a main file
+
+template <typename T>
+T value_or_exit(Result<T> result) {
+    if (result) return std::move(*result);
+    spdlog::critical("cannot start: {}", result.error().context);
+    std::exit(EXIT_FAILURE);
+}
+
+template <>
+void value_or_exit(Result<void> result) {
+    if (result) return;
+    spdlog::critical("cannot start: {}", result.error().context);
+    std::exit(EXIT_FAILURE);
+}
+
+// Housekeeping off the acknowledged path: checkpoints, and another look for a chip that was away.
+void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
+    timer.expires_after(std::chrono::seconds(5));
+    timer.async_wait([&](const boost::system::error_code& error) {
+        if (error) return;
+        const auto status = manager.vault.status();
+        if (status.phase == vault::Phase::open) {
+            if (auto idle = manager.vault.idle(); !idle) {
+                spdlog::warn("housekeeping: {}", idle.error().context);
+            }
+        } else if (status.reason && status.reason->next == NextAction::retry_later) {
+            manager::try_unlock(manager);
+        }
+        tick(timer, manager);
+    });
+}
+
+void serve(manager::Manager& manager, Fd listening) {
+    boost::asio::io_context loop(1);
+    manager::Listener listener(loop, std::move(listening), manager);
+    boost::asio::signal_set ends(loop, SIGTERM, SIGINT);
+    ends.async_wait([&](const boost::system::error_code&, int) { loop.stop(); });
+    boost::asio::steady_timer timer(loop);
+    listener.start();
+    tick(timer, manager);
+    ::sd_notify(0, "READY=1");
+    loop.run();
+    ::sd_notify(0, "STOPPING=1");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::string config = "/etc/xen-vtpm/vtpmmgrd.toml";
+    CLI::App app("Owns the host's TPM and keeps the state of all guests' TPMs.", "vtpmmgrd");
+    app.add_option("--config", config, "settings (TOML)")->capture_default_str();
+    app.set_version_flag("--version", VTPM_VERSION);
+    CLI11_PARSE(app, argc, argv);
+
+    log::init("vtpmmgrd");
+    ::signal(SIGPIPE, SIG_IGN);
+    value_or_exit(jail::forbid_core_dumps());
+    value_or_exit(jail::lock_memory());
+    value_or_exit(jail::forbid_new_privileges());
+
+    const auto settings = value_or_exit(manager::read_settings(config));
+    auto listening = value_or_exit(manager::listening_socket(settings.socket));
+    chip::EsysChip chip(settings.tcti);
+    vault::SqliteVault vault(settings.state_dir, chip);
+    manager::Holders holders;
+    manager::Manager manager{settings, chip, vault, holders};
+    manager::try_unlock(manager);
+    if (vault.status().phase == vault::Phase::not_set_up) {
+        spdlog::warn("this host is not set up yet: run 'vtpmctl setup'");
+    }
+    serve(manager, std::move(listening));
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,23 @@
+// Manager: what the daemon's sessions share. References only; main() owns everything.
+#pragma once
+
+#include <memory>
+
+#include "holders.h"
+#include "settings.h"
+#include "vtpm/chip/chip.h"
+#include "vtpm/vault/vault.h"
+
+namespace vtpm::manager {
+
+struct Manager {
+    const Settings& settings;
+    chip::Chip& chip;
+    vault::Vault& vault;
+    Holders& holders;
+};
+
+// Opens the vault if it can be opened now: the chip may have come back since the last try.
+void try_unlock(Manager& manager);
+
+}  // namespace vtpm::manager

@@ -1,0 +1,43 @@
+// LibtpmsEngine: the Engine on libtpms. libtpms keeps its state in file statics and its callbacks take
+// no context, so there can be one in a process; a second constructor call throws std::logic_error.
+//
+// libtpms longjmps across TPMLIB_Process: nothing with a destructor lives in its frames, and no
+// exception passes through a callback.
+#pragma once
+
+#include "vtpm/engine/engine.h"
+
+namespace vtpm::engine {
+
+class StateShelf;
+
+class LibtpmsEngine : public Engine {
+  public:
+    LibtpmsEngine();
+    ~LibtpmsEngine() override;
+
+    Result<void> power_on(PowerOn start) override;
+    std::size_t execute(ByteView command, std::uint8_t locality, MutableByteView response) override;
+    void cancel() override;
+    std::vector<StateBlob> take_changes() override;
+    Result<SecretBytes> volatile_state() override;
+    void power_off() override;
+
+    // Loads what OpenSSL and libtpms would otherwise load on first use (configuration files, random
+    // number generator): call before the file system is gone.
+    static void warm_up();
+
+  private:
+    Result<void> start_up();
+    std::size_t refuse(MutableByteView response) const;
+    Result<std::uint32_t> run_own(ByteView command);
+
+    std::unique_ptr<StateShelf> shelf_;
+    tpm::Version version_ = tpm::Version::v1_2;
+    bool running_ = false;
+    // libtpms' response buffer: allocated by it, grown by it, kept for the next command.
+    unsigned char* response_ = nullptr;
+    std::uint32_t response_capacity_ = 0;
+};
+
+}  // namespace vtpm::engine

@@ -1,0 +1,46 @@
+// SqliteVault: a Vault in one SQLite database (WAL, synchronous=FULL) in a directory of its own.
+//
+// The directory holds vault.db, its write-ahead log, and the file `set-up`, which says that there
+// was a vault here should the database be lost. All belong to the effective user and to nobody else
+// (0700, 0600, no symlinks), else they are refused. The chip is lent and must outlive the vault.
+// One thread at a time.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "vtpm/chip/chip.h"
+#include "vtpm/vault/vault.h"
+
+namespace vtpm::vault {
+
+class SqliteVault : public Vault {
+  public:
+    // Opens the database if there is one and takes its lock; does not talk to the chip. What went
+    // wrong is in status(): Errc::in_use (another process has it), corrupt, unsupported,
+    // permission.
+    SqliteVault(std::filesystem::path directory, chip::Chip& chip);
+    ~SqliteVault() override;
+
+    Status status() override;
+    Result<SetupOutcome> setup(bool make_recovery_key) override;
+    Result<void> unlock() override;
+    Result<Instance> create(const NewInstance& wanted) override;
+    Result<std::vector<Instance>> list() override;
+    Result<Instance> find(std::string_view selector) override;
+    Result<Instance> get(const Uuid& uuid) override;
+    Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
+    Result<void> remove(const Uuid& uuid) override;
+    Result<LoadedState> load(const Uuid& uuid) override;
+    Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
+                                std::span<const BlobChange> changes) override;
+    Result<void> idle() override;
+
+  private:
+    struct Open;
+    struct Closed;
+    std::filesystem::path directory_;
+    chip::Chip& chip_;
+};
+
+}  // namespace vtpm::vault

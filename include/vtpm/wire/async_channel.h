@@ -1,0 +1,51 @@
+// AsyncChannel: the frames of channel.h for a server on a Boost.Asio loop.
+//
+// One receive and one send at a time; replies are sent in lockstep with requests. A frame whose
+// first byte has arrived must be complete within frame_timeout. Any error closes the channel and is
+// reported once, to the handler that waits. Owned through shared_ptr by its session (handlers in
+// flight keep it alive); all calls on the loop's thread.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+
+#include "vtpm/wire/channel.h"
+
+namespace vtpm::wire {
+
+class AsyncChannel : public std::enable_shared_from_this<AsyncChannel> {
+  public:
+    using Socket = boost::asio::local::stream_protocol::socket;
+    using OnFrame = std::function<void(Result<Frame>)>;
+    using OnSent = std::function<void(Result<void>)>;
+
+    static constexpr std::chrono::seconds frame_timeout{10};
+
+    explicit AsyncChannel(Socket socket);
+
+    void receive(OnFrame handler);
+    void send(const google::protobuf::MessageLite& message, SecretBytes payload, Fd descriptor,
+              OnSent handler);
+    void close();
+    int fd() { return socket_.native_handle(); }
+
+  private:
+    void on_prefix();
+    void on_rest();
+    void finish_receive(Result<Frame> result);
+    Result<void> send_descriptor(int descriptor);
+    void arm_timer();
+
+    Socket socket_;
+    boost::asio::steady_timer timer_;
+    std::array<std::uint8_t, prefix_size> prefix_{};
+    Frame incoming_;
+    OnFrame on_frame_;
+    Bytes outgoing_;
+    SecretBytes outgoing_payload_;
+};
+
+}  // namespace vtpm::wire

@@ -1,0 +1,103 @@
+#include "vtpm/chip/esys_chip.h"
+
+#include "esys_connection.h"
+#include "marshal.h"
+#include "sealing.h"
+#include "storage_root_key.h"
+
+namespace vtpm::chip {
+namespace {
+
+Result<void> check_size(std::size_t size, std::size_t limit) {
+    if (size == 0)
+        return fail(Errc::invalid_argument, "nothing to ask the chip for");
+    if (size > limit)
+        return fail(Errc::too_large, "more than the chip takes at once");
+    return {};
+}
+
+}  // namespace
+
+EsysChip::EsysChip(std::string tcti) : tcti_(std::move(tcti)) {}
+
+EsysChip::~EsysChip() = default;
+
+Result<std::unique_ptr<EsysChip>> EsysChip::open(const std::string& tcti) {
+    std::unique_ptr<EsysChip> chip(new EsysChip(tcti));
+    VTPM_CHECK(chip->connection());
+    return chip;
+}
+
+Result<EsysConnection*> EsysChip::connection() {
+    if (connection_ && connection_->broken())
+        connection_.reset();
+    if (!connection_) {
+        VTPM_TRY(connection_, EsysConnection::open(tcti_));
+    }
+    return connection_.get();
+}
+
+Result<ChipIdentity> EsysChip::identify() {
+    VTPM_TRY(EsysConnection* const to, connection());
+    return derive_identity(*to);
+}
+
+Result<void> EsysChip::expect(const ChipIdentity& identity) {
+    VTPM_CHECK(unmarshal_public(identity.srk_public));
+    VTPM_TRY(EsysConnection* const to, connection());
+    {
+        // A session that the chip can take part in proves that it holds the private key: a public
+        // area alone can be played back by anybody.
+        VTPM_TRY(const LoadedHandle srk, load_srk(*to, identity));
+        VTPM_CHECK(random_bytes(*to, srk, 1));
+    }
+    pinned_ = identity;
+    return {};
+}
+
+template <typename Operation>
+auto EsysChip::with_srk(Operation operation)
+    -> decltype(operation(std::declval<EsysConnection&>(), std::declval<const LoadedHandle&>())) {
+    if (!pinned_)
+        return fail(Errc::invalid_argument, "no chip identity is pinned");
+    VTPM_TRY(EsysConnection* const to, connection());
+    auto result = [&]() -> decltype(operation(*to, std::declval<const LoadedHandle&>())) {
+        VTPM_TRY(const LoadedHandle srk, load_srk(*to, *pinned_));
+        return operation(*to, srk);
+    }();
+    if (to->broken()) {
+        connection_.reset();
+    } else {
+        to->overwrite_buffers();
+    }
+    return result;
+}
+
+Result<SealedObject> EsysChip::seal(const SecretBytes& secret) {
+    VTPM_CHECK(check_size(secret.size(), max_sealed_size));
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) -> Result<SealedObject> {
+        VTPM_TRY(SealedObject sealed, create_sealed(to, srk, secret));
+        // Read it back: what cannot be unsealed now must not become the only copy. The load also
+        // overwrites the plaintext that ESYS keeps of the last TPM2_Create.
+        VTPM_TRY(const SecretBytes again, unseal_object(to, srk, sealed));
+        if (!equal_constant_time(again.view(), secret.view())) {
+            return fail(Errc::chip, NextAction::ask_operator,
+                        "the chip unseals something else than it sealed");
+        }
+        return sealed;
+    });
+}
+
+Result<SecretBytes> EsysChip::unseal(const SealedObject& sealed) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return unseal_object(to, srk, sealed);
+    });
+}
+
+Result<SecretBytes> EsysChip::random(std::size_t size) {
+    VTPM_CHECK(check_size(size, max_random_size));
+    return with_srk(
+        [&](EsysConnection& to, const LoadedHandle& srk) { return random_bytes(to, srk, size); });
+}
+
+}  // namespace vtpm::chip

@@ -1,0 +1,28 @@
+// The sealed object: what we ask the chip to keep, and the salted sessions in which it travels.
+//
+// Private to the chip room. Part 1 clauses 19.6.8 (salted sessions) and 21 (parameter encryption),
+// Part 3 clauses 12.1 (Create), 12.2 (Load), 12.7 (Unseal), 23.11 (PolicyCommandCode).
+#pragma once
+
+#include "esys_connection.h"
+#include "vtpm/base/secret_bytes.h"
+#include "vtpm/chip/chip.h"
+
+namespace vtpm::chip {
+
+enum class Protect { both_ways, answer };
+
+// An HMAC or policy session salted to the SRK, with AES-128-CFB parameter encryption.
+Result<LoadedHandle> start_session(EsysConnection& connection, const LoadedHandle& srk,
+                                   TPM2_SE type, Protect protect);
+
+Result<SealedObject> create_sealed(EsysConnection& connection, const LoadedHandle& srk,
+                                   const SecretBytes& secret);
+
+Result<SecretBytes> unseal_object(EsysConnection& connection, const LoadedHandle& srk,
+                                  const SealedObject& sealed);
+
+Result<SecretBytes> random_bytes(EsysConnection& connection, const LoadedHandle& srk,
+                                 std::size_t size);
+
+}  // namespace vtpm::chip

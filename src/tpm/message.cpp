@@ -1,0 +1,102 @@
+#include "vtpm/tpm/message.h"
+
+#include <algorithm>
+#include <array>
+
+namespace vtpm::tpm {
+namespace {
+
+constexpr std::uint16_t tag_rqu_command = 0x00C1;     // TPM 1.2, no authorisation
+constexpr std::uint16_t tag_rsp_command = 0x00C4;     // TPM 1.2
+constexpr std::uint16_t st_no_sessions = 0x8001;      // TPM 2.0
+
+constexpr std::array<std::uint32_t, 9> slow_ordinals_1_2 = {
+    0x0000000D,  // TPM_TakeOwnership: makes the SRK
+    0x00000013,  // TPM_CMK_CreateKey
+    0x0000001F,  // TPM_CreateWrapKey
+    0x00000050,  // TPM_SelfTestFull
+    0x00000052,  // TPM_CertifySelfTest
+    0x00000053,  // TPM_ContinueSelfTest
+    0x00000078,  // TPM_CreateEndorsementKeyPair
+    0x00000079,  // TPM_MakeIdentity
+    0x0000007F,  // TPM_CreateRevocableEK
+};
+constexpr std::array<std::uint32_t, 5> slow_ordinals_2_0 = {
+    0x00000131,  // TPM2_CreatePrimary
+    0x00000142,  // TPM2_IncrementalSelfTest
+    0x00000143,  // TPM2_SelfTest
+    0x00000153,  // TPM2_Create
+    0x00000191,  // TPM2_CreateLoaded
+};
+
+template <std::size_t N>
+bool contains(const std::array<std::uint32_t, N>& list, std::uint32_t ordinal) {
+    return std::find(list.begin(), list.end(), ordinal) != list.end();
+}
+
+Bytes command(std::uint16_t tag, std::uint32_t ordinal, ByteView parameters) {
+    ByteWriter writer;
+    const auto size = static_cast<std::uint32_t>(header_size + parameters.size());
+    return writer.u16(tag).u32(size).u32(ordinal).bytes(parameters).take();
+}
+
+}  // namespace
+
+Result<Header> parse_header(ByteView message) {
+    ByteReader reader(message);
+    Header header{};
+    VTPM_TRY(header.tag, reader.u16());
+    VTPM_TRY(header.size, reader.u32());
+    VTPM_TRY(header.code, reader.u32());
+    return header;
+}
+
+std::uint32_t refusal_code(Version version, Refusal refusal) {
+    const bool v1_2 = version == Version::v1_2;
+    switch (refusal) {
+        case Refusal::bad_size: return v1_2 ? 0x19U : 0x142U;      // BAD_PARAM_SIZE, COMMAND_SIZE
+        case Refusal::bad_locality: return v1_2 ? 0x3DU : 0x107U;  // BAD_LOCALITY, LOCALITY
+        case Refusal::not_committed: return v1_2 ? 0x1FU : 0x923U;  // IOERROR, NV_UNAVAILABLE
+        case Refusal::failed: return v1_2 ? 0x1CU : 0x101U;        // FAILEDSELFTEST, FAILURE
+        case Refusal::cancelled: return v1_2 ? 0x09U : 0x909U;     // FAIL, CANCELED
+        case Refusal::denied_command: return v1_2 ? 0x17U : 0x143U;  // DISABLED_CMD, COMMAND_CODE
+    }
+    return v1_2 ? 0x09U : 0x101U;
+}
+
+std::size_t write_refusal(Version version, Refusal refusal, MutableByteView response) {
+    ByteWriter writer;
+    writer.u16(version == Version::v1_2 ? tag_rsp_command : st_no_sessions)
+        .u32(static_cast<std::uint32_t>(header_size))
+        .u32(refusal_code(version, refusal));
+    std::copy(writer.written().begin(), writer.written().end(), response.begin());
+    return header_size;
+}
+
+bool may_take_long(Version version, std::uint32_t ordinal) {
+    return version == Version::v1_2 ? contains(slow_ordinals_1_2, ordinal)
+                                    : contains(slow_ordinals_2_0, ordinal);
+}
+
+Bytes startup_clear(Version version) {
+    // TPM_Startup(TPM_ST_CLEAR = 1) and TPM2_Startup(TPM_SU_CLEAR = 0)
+    if (version == Version::v1_2) return command(tag_rqu_command, 0x99, Bytes{0, 1});
+    return command(st_no_sessions, 0x144, Bytes{0, 0});
+}
+
+Bytes shutdown_clear() { return command(st_no_sessions, 0x145, Bytes{0, 0}); }
+
+Bytes create_endorsement_key_pair(ByteView nonce20) {
+    ByteWriter parameters;
+    parameters.bytes(nonce20)
+        .u32(1)      // TPM_ALG_RSA
+        .u16(3)      // TPM_ES_RSAESOAEP_SHA1_MGF1
+        .u16(1)      // TPM_SS_NONE
+        .u32(12)     // size of TPM_RSA_KEY_PARMS
+        .u32(2048)   // key length, bits
+        .u32(2)      // primes
+        .u32(0);     // default exponent
+    return command(tag_rqu_command, 0x78, parameters.written());
+}
+
+}  // namespace vtpm::tpm

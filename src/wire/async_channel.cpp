@@ -1,0 +1,123 @@
+#include "vtpm/wire/async_channel.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+
+#include "descriptor_message.h"
+
+namespace vtpm::wire {
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+namespace {
+
+tl::unexpected<Error> fail_asio(const error_code& error) {
+    return fail(Errc::unavailable, "connection: " + error.message());
+}
+
+}  // namespace
+
+AsyncChannel::AsyncChannel(Socket socket)
+    : socket_(std::move(socket)), timer_(socket_.get_executor()) {}
+
+void AsyncChannel::receive(OnFrame handler) {
+    on_frame_ = std::move(handler);
+    incoming_ = Frame();
+    // The first byte may take for ever, the rest may not.
+    asio::async_read(socket_, asio::buffer(prefix_.data(), 1),
+                     [self = shared_from_this()](const error_code& error, std::size_t) {
+                         if (error) return self->finish_receive(fail_asio(error));
+                         self->arm_timer();
+                         self->on_prefix();
+                     });
+}
+
+void AsyncChannel::on_prefix() {
+    asio::async_read(socket_, asio::buffer(prefix_.data() + 1, prefix_size - 1),
+                     [self = shared_from_this()](const error_code& error, std::size_t) {
+                         if (error) return self->finish_receive(fail_asio(error));
+                         self->on_rest();
+                     });
+}
+
+void AsyncChannel::on_rest() {
+    auto sizes = parse_prefix(prefix_);
+    if (!sizes) return finish_receive(tl::make_unexpected(sizes.error()));
+    incoming_.message.resize(sizes->message);
+    incoming_.payload = SecretBytes(sizes->payload);
+    const std::array<asio::mutable_buffer, 2> parts = {
+        asio::buffer(incoming_.message),
+        asio::buffer(incoming_.payload.span().data(), incoming_.payload.size())};
+    asio::async_read(socket_, parts,
+                     [self = shared_from_this()](const error_code& error, std::size_t) {
+                         if (error) return self->finish_receive(fail_asio(error));
+                         self->finish_receive(std::move(self->incoming_));
+                     });
+}
+
+void AsyncChannel::finish_receive(Result<Frame> result) {
+    timer_.cancel();
+    if (!result) close();
+    if (auto handler = std::exchange(on_frame_, nullptr)) handler(std::move(result));
+}
+
+void AsyncChannel::arm_timer() {
+    timer_.expires_after(frame_timeout);
+    timer_.async_wait([weak = weak_from_this()](const error_code& error) {
+        const auto self = weak.lock();
+        if (!error && self) self->close();
+    });
+}
+
+void AsyncChannel::send(const google::protobuf::MessageLite& message, SecretBytes payload,
+                        Fd descriptor, OnSent handler) {
+    const std::size_t size = message.ByteSizeLong();
+    if (size > max_message_size || payload.size() > max_payload_size) {
+        return handler(fail(Errc::too_large, "a frame beyond the limits"));
+    }
+    outgoing_ = frame_prefix({size, payload.size()});
+    outgoing_.resize(prefix_size + size);
+    message.SerializeWithCachedSizesToArray(outgoing_.data() + prefix_size);
+    outgoing_payload_ = std::move(payload);
+    std::size_t sent = 0;
+    if (descriptor.valid()) {
+        if (auto given = send_descriptor(descriptor.get()); !given) {
+            close();
+            return handler(std::move(given));
+        }
+        sent = 1;
+    }
+    const std::array<asio::const_buffer, 2> parts = {
+        asio::buffer(outgoing_.data() + sent, outgoing_.size() - sent),
+        asio::buffer(outgoing_payload_.view().data(), outgoing_payload_.size())};
+    asio::async_write(socket_, parts,
+                      [self = shared_from_this(), handler = std::move(handler)](
+                          const error_code& error, std::size_t) {
+                          self->outgoing_payload_ = SecretBytes();
+                          if (!error) return handler({});
+                          self->close();
+                          handler(fail_asio(error));
+                      });
+}
+
+// The descriptor rides on the first byte of the frame. In lockstep the socket's buffer is empty, so
+// a peer that makes even one byte wait is not one of ours.
+Result<void> AsyncChannel::send_descriptor(int descriptor) {
+    DescriptorMessage message(MutableByteView(outgoing_).first(1), descriptor);
+    if (::sendmsg(socket_.native_handle(), message.header(), MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+        return fail_errno("sending a descriptor", errno);
+    }
+    return {};
+}
+
+void AsyncChannel::close() {
+    error_code ignored;
+    timer_.cancel(ignored);
+    socket_.close(ignored);
+}
+
+}  // namespace vtpm::wire

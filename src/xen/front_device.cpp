@@ -1,0 +1,110 @@
+#include "vtpm/xen/front_device.h"
+
+#include <poll.h>
+
+#include <array>
+#include <cerrno>
+#include <functional>
+
+#include "vtpm/xen/store_number.h"
+
+namespace vtpm::xen {
+
+namespace {
+
+constexpr const char* backend_token = "backend";
+
+}  // namespace
+
+FrontDevice::FrontDevice(Store& store, GrantShare& grants, EventPorts& ports, std::string path)
+    : store_(store), grants_(grants), ports_(ports), path_(std::move(path)) {}
+
+Result<void> FrontDevice::find_backend() {
+    if (watching_)
+        return {};
+    VTPM_TRY(const auto backend, store_.read(path_ + "/backend"));
+    VTPM_TRY(const auto backend_id, store_.read(path_ + "/backend-id"));
+    const auto domid = parse_store_number(backend_id.value_or(""));
+    if (!backend || !domid)
+        return fail(Errc::not_found, "no vtpm device at " + path_);
+    backend_path_ = *backend;
+    backend_domid_ = *domid;
+    VTPM_CHECK(store_.watch(backend_path_ + "/state", backend_token));
+    watching_ = true;
+    return {};
+}
+
+Result<void> FrontDevice::set_state(XenbusState state) {
+    return store_.write(path_ + "/state", to_string(state));
+}
+
+Result<void> FrontDevice::await_backend(std::chrono::milliseconds timeout,
+                                        const std::function<bool(XenbusState)>& reached) {
+    using Clock = std::chrono::steady_clock;
+    const auto deadline = Clock::now() + timeout;
+    for (;;) {
+        for (;;) {
+            VTPM_TRY(const auto event, store_.next_event());
+            if (!event)
+                break;
+        }
+        VTPM_TRY(const auto text, store_.read(backend_path_ + "/state"));
+        if (!text)
+            return fail(Errc::unavailable, "the back end's directory is gone");
+        const auto state = parse_xenbus_state(*text);
+        if (state && reached(*state))
+            return {};
+
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+        if (left.count() <= 0)
+            return fail(Errc::timeout, "the back end does not answer");
+        pollfd event{store_.fd(), POLLIN, 0};
+        if (::poll(&event, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) {
+            return fail_errno("poll", errno);
+        }
+    }
+}
+
+Result<void> FrontDevice::offer() {
+    VTPM_CHECK(find_backend());
+    forget_ring();
+    VTPM_TRY(granted_, grants_.share(backend_domid_));
+    VTPM_TRY(port_, ports_.open(backend_domid_));
+    ring_ = std::make_unique<FrontRing>(granted_->memory.page(), *port_->channel);
+    const std::array<StoreEntry, 3> entries{{
+        {path_ + "/ring-ref", std::to_string(granted_->ref)},
+        {path_ + "/event-channel", std::to_string(port_->port)},
+        {path_ + "/feature-protocol-v2", "1"},
+    }};
+    VTPM_CHECK(store_.write_together(entries));
+    return set_state(XenbusState::initialised);
+}
+
+Result<void> FrontDevice::connect(std::chrono::milliseconds timeout) {
+    VTPM_CHECK(offer());
+    VTPM_CHECK(
+        await_backend(timeout, [](XenbusState state) { return state == XenbusState::connected; }));
+    return set_state(XenbusState::connected);
+}
+
+Result<void> FrontDevice::close(std::chrono::milliseconds timeout) {
+    VTPM_CHECK(find_backend());
+    VTPM_CHECK(set_state(XenbusState::closing));
+    VTPM_CHECK(await_backend(timeout, [](XenbusState state) {
+        return state == XenbusState::closing || state == XenbusState::closed;
+    }));
+    return drop();
+}
+
+Result<void> FrontDevice::drop() {
+    forget_ring();
+    return set_state(XenbusState::closed);
+}
+
+void FrontDevice::forget_ring() {
+    ring_.reset();
+    port_.reset();
+    granted_.reset();
+}
+
+}  // namespace vtpm::xen
