@@ -16,7 +16,7 @@
 #include "service.h"
 #include "state_client.h"
 #include "version.h"
-#include "vtpm/base/log.h"
+#include "vtpm/base/start.h"
 #include "vtpm/engine/libtpms_engine.h"
 #include "vtpm/jail/confine.h"
 #include "vtpm/jail/harden.h"
@@ -38,30 +38,16 @@ struct Arguments {
     std::uint32_t uid = 0;
 };
 
-template <typename T>
-T value_or_exit(Result<T> result) {
-    if (result) return std::move(*result);
-    spdlog::critical("cannot start: {}", result.error().context);
-    std::exit(EXIT_FAILURE);
-}
-
-template <>
-void value_or_exit(Result<void> result) {
-    if (result) return;
-    spdlog::critical("cannot start: {}", result.error().context);
-    std::exit(EXIT_FAILURE);
-}
-
 void confine(const Arguments& arguments, int event_channel_fd) {
     engine::LibtpmsEngine::warm_up();
-    value_or_exit(jail::lock_memory());
+    required(jail::lock_memory());
     const std::array keep = {doorman_fd, manager_fd, event_channel_fd};
-    value_or_exit(jail::close_descriptors_except(keep));
-    value_or_exit(jail::empty_namespaces());
-    value_or_exit(jail::limit_resources(data_limit));
-    value_or_exit(jail::become_user(arguments.uid, arguments.uid));
-    value_or_exit(jail::forbid_core_dumps());
-    value_or_exit(jail::forbid_new_privileges());
+    required(jail::close_descriptors_except(keep));
+    required(jail::empty_namespaces());
+    required(jail::limit_resources(data_limit));
+    required(jail::become_user(arguments.uid, arguments.uid));
+    required(jail::forbid_core_dumps());
+    required(jail::forbid_new_privileges());
 }
 
 }  // namespace
@@ -80,15 +66,15 @@ int main(int argc, char** argv) {
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN);
 
-    auto page = value_or_exit(xen::map_grant(arguments.domain, arguments.ring_ref));
-    auto events = value_or_exit(
+    auto page = required(xen::map_grant(arguments.domain, arguments.ring_ref));
+    auto events = required(
         xen::LibxenEventChannel::bind(arguments.domain, arguments.event_channel));
-    value_or_exit(events->restrict_to(arguments.domain));
+    required(events->restrict_to(arguments.domain));
 
     confine(arguments, events->fd());
     xen::BackRing ring(page.page(), *events);
     engine_program::CancelWatcher watcher(ring, *events);
-    value_or_exit(jail::install_filter(engine_program::allowed_calls(events->fd())));
+    required(jail::install_filter(engine_program::allowed_calls(events->fd())));
 
     wire::Channel doorman{Fd(doorman_fd)};
     engine_program::StateClient state{Fd(manager_fd)};

@@ -17,27 +17,13 @@
 #include "manager.h"
 #include "settings.h"
 #include "version.h"
-#include "vtpm/base/log.h"
+#include "vtpm/base/start.h"
 #include "vtpm/chip/esys_chip.h"
 #include "vtpm/jail/harden.h"
 #include "vtpm/vault/sqlite_vault.h"
 
 namespace {
 using namespace vtpm;  // NOLINT: a main file
-
-template <typename T>
-T value_or_exit(Result<T> result) {
-    if (result) return std::move(*result);
-    spdlog::critical("cannot start: {}", result.error().context);
-    std::exit(EXIT_FAILURE);
-}
-
-template <>
-void value_or_exit(Result<void> result) {
-    if (result) return;
-    spdlog::critical("cannot start: {}", result.error().context);
-    std::exit(EXIT_FAILURE);
-}
 
 // Housekeeping off the acknowledged path: checkpoints, and another look for a chip that was away.
 void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
@@ -80,12 +66,12 @@ int main(int argc, char** argv) {
 
     log::init("vtpmmgrd");
     ::signal(SIGPIPE, SIG_IGN);
-    value_or_exit(jail::forbid_core_dumps());
-    value_or_exit(jail::lock_memory());
-    value_or_exit(jail::forbid_new_privileges());
+    required(jail::forbid_core_dumps());
+    required(jail::lock_memory());
+    required(jail::forbid_new_privileges());
 
-    const auto settings = value_or_exit(manager::read_settings(config));
-    auto listening = value_or_exit(manager::listening_socket(settings.socket));
+    const auto settings = required(manager::read_settings(config));
+    auto listening = required(manager::listening_socket(settings.socket));
     chip::EsysChip chip(settings.tcti);
     vault::SqliteVault vault(settings.state_dir, chip);
     manager::Holders holders;

@@ -1,0 +1,36 @@
+// The verbs of vtpmctl that ask vtpmmgrd. Each prints its result on standard output.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "manager_connection.h"
+#include "vtpm/base/uuid.h"
+#include "vtpm/tpm/version.h"
+
+namespace vtpm::control {
+
+struct Output {
+    bool json = false;
+};
+
+struct CreateOptions {
+    std::string name;
+    std::string tpm = "1.2";
+    std::string uuid;  // empty: a random one
+};
+
+Result<void> setup(ManagerConnection& manager, const std::string& recovery_out, Output output);
+Result<void> create(ManagerConnection& manager, const CreateOptions& options, Output output);
+Result<void> list(ManagerConnection& manager, Output output);
+Result<void> show(ManagerConnection& manager, const std::string& selector, Output output);
+Result<void> rename(ManagerConnection& manager, const std::string& selector,
+                    const std::string& name, Output output);
+Result<void> remove(ManagerConnection& manager, const std::string& selector, Output output);
+Result<void> status(ManagerConnection& manager, Output output);
+
+// 1 refused or failed, 3 manager not reachable, 4 host locked, not set up or wrong chip, 5 not
+// found, 6 in use. (0 is success, 2 a bad command line.)
+int exit_code(const Error& error);
+
+}  // namespace vtpm::control

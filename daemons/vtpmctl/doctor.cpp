@@ -1,0 +1,175 @@
+#include "doctor.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <ctime>
+#include <initializer_list>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "manager_connection.h"
+#include "presentation.h"
+#include "vtpm/base/fd.h"
+
+namespace vtpm::control {
+namespace {
+
+using Findings = std::vector<Finding>;
+
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+bool exists_any(std::initializer_list<const char*> paths) {
+    for (const char* path : paths) {
+        if (exists(path)) return true;
+    }
+    return false;
+}
+
+std::string first_line(const char* path) {
+    const auto content = read_file(path, 4096);
+    if (!content) return "";
+    const std::string text(content->begin(), content->end());
+    return text.substr(0, text.find('\n'));
+}
+
+void check(Findings& findings, bool fine, std::string subject, std::string good, std::string bad) {
+    findings.push_back({fine ? Health::fine : Health::problem, std::move(subject),
+                        fine ? std::move(good) : std::move(bad)});
+}
+
+void examine_xen(Findings& findings) {
+    check(findings, first_line("/proc/xen/capabilities").find("control_d") != std::string::npos,
+          "xen", "this is dom0",
+          "this is not a Xen dom0: boot the Xen entry of the boot menu (package "
+          "xen-system-amd64), and run vtpmctl in dom0");
+    std::string missing;
+    for (const char* node : {"gntdev", "evtchn", "privcmd"}) {
+        if (!exists(std::string("/dev/xen/") + node)) missing += std::string(" /dev/xen/") + node;
+    }
+    check(findings, missing.empty(), "xen devices", "there",
+          "missing:" + missing + "; try: modprobe -a xen-gntdev xen-evtchn xen-privcmd");
+    check(findings, exists_any({"/run/xenstored/socket", "/var/run/xenstored/socket"}), "xenstore",
+          "xenstored has its socket", "xenstored does not run; try: systemctl start xenstored");
+}
+
+void examine_chip(Findings& findings) {
+    if (!exists("/dev/tpm0")) {
+        check(findings, false, "chip", "",
+              "no /dev/tpm0: switch the TPM on in the firmware's set-up; look at: dmesg | grep -i "
+              "tpm");
+        return;
+    }
+    const auto major = first_line("/sys/class/tpm/tpm0/tpm_version_major");
+    check(findings, major != "1", "chip", "/dev/tpm0 is there, TPM 2.0",
+          "/dev/tpm0 is a TPM 1.2; this version needs a TPM 2.0");
+}
+
+void examine_installation(Findings& findings) {
+    check(findings,
+          exists_any({"/usr/lib/udev/rules.d/90-xen-vtpm.rules",
+                      "/lib/udev/rules.d/90-xen-vtpm.rules", "/etc/udev/rules.d/90-xen-vtpm.rules"}),
+          "udev rule", "there",
+          "90-xen-vtpm.rules is missing: guests' devices will not be noticed; reinstall xen-vtpm");
+    check(findings, ::access("/etc/xen/scripts/vtpm", X_OK) == 0, "hotplug script", "there",
+          "/etc/xen/scripts/vtpm is missing or not executable; reinstall xen-vtpm");
+}
+
+// `systemctl is-active --quiet UNIT`, by its exit status.
+bool unit_is_active(const char* unit) {
+    std::string program = "systemctl";
+    std::string verb = "is-active";
+    std::string quiet = "--quiet";
+    std::string name = unit;
+    char* const arguments[] = {program.data(), verb.data(), quiet.data(), name.data(), nullptr};
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    pid_t pid = -1;
+    const int spawned = ::posix_spawnp(&pid, "systemctl", &actions, nullptr, arguments, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    int status = -1;
+    return spawned == 0 && ::waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+           WEXITSTATUS(status) == 0;
+}
+
+void examine_units(Findings& findings) {
+    for (const char* unit : {"vtpmmgrd.socket", "vtpm-coldplug.service"}) {
+        check(findings, unit_is_active(unit), unit, "active",
+              std::string("not active; try: systemctl enable --now ") + unit);
+    }
+}
+
+void examine_vault(Findings& findings, const wire::proto::Status& status) {
+    if (status.phase() == "not-set-up") {
+        check(findings, false, "vault", "", "this host is not set up; run: vtpmctl setup");
+        return;
+    }
+    check(findings, status.phase() == "open", "vault",
+          "open, " + std::to_string(status.instances()) + " instances",
+          status.phase() + ": " + status.reason().context());
+    if (!status.recovery()) {
+        findings.push_back({Health::warning, "recovery",
+                            "no recovery key: a dead mainboard takes the guests' TPMs with it; run: "
+                            "vtpmctl setup --recovery-out FILE"});
+    }
+    const std::int64_t now = std::time(nullptr);
+    check(findings, status.last_commit() <= now + 60, "clock",
+          "last write " + time_text(status.last_commit()),
+          "the last write lies in the future (" + time_text(status.last_commit()) +
+              "): set the clock");
+}
+
+void examine_manager(Findings& findings, const std::string& socket) {
+    wire::proto::Request request;
+    request.mutable_status();
+    auto connection = ManagerConnection::open(socket);
+    auto answer = connection ? connection->ask(request)
+                             : Result<Answer>(tl::make_unexpected(connection.error()));
+    check(findings, answer.has_value(), "vtpmmgrd", "answers",
+          answer ? "" : answer.error().context + "; look at: journalctl -u vtpmmgrd");
+    if (answer) examine_vault(findings, answer->message.status());
+}
+
+std::string_view word(Health health) {
+    switch (health) {
+        case Health::fine: return "ok";
+        case Health::warning: return "warning";
+        case Health::problem: return "PROBLEM";
+    }
+    return "?";
+}
+
+}  // namespace
+
+Findings examine(const std::string& manager_socket) {
+    Findings findings;
+    examine_xen(findings);
+    examine_chip(findings);
+    examine_installation(findings);
+    examine_units(findings);
+    examine_manager(findings, manager_socket);
+    return findings;
+}
+
+bool report(const Findings& findings, bool json) {
+    bool healthy = true;
+    auto list = nlohmann::json::array();
+    for (const auto& finding : findings) {
+        healthy = healthy && finding.health != Health::problem;
+        list.push_back({{"check", finding.subject},
+                        {"result", word(finding.health)},
+                        {"text", finding.text}});
+        if (!json) {
+            std::cout << word(finding.health) << std::string(9 - word(finding.health).size(), ' ')
+                      << finding.subject << ": " << finding.text << "\n";
+        }
+    }
+    if (json) std::cout << list.dump(2) << "\n";
+    return healthy;
+}
+
+}  // namespace vtpm::control

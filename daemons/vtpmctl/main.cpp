@@ -1,0 +1,110 @@
+// vtpmctl: what a person types. It knows the manager's socket and nothing of keys, TPMs or Xen.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "commands.h"
+#include "doctor.h"
+#include "version.h"
+
+namespace {
+using namespace vtpm;           // NOLINT: a main file
+using namespace vtpm::control;  // NOLINT
+
+constexpr int bad_command_line = 2;
+
+struct Arguments {
+    std::string socket = "/run/xen-vtpm/manager.sock";
+    Output output;
+    std::string recovery_out;
+    CreateOptions create;
+    std::string selector;
+    std::string new_name;
+    bool yes = false;
+};
+
+void describe_commands(CLI::App& app, Arguments& a) {
+    app.add_option("--socket", a.socket, "vtpmmgrd's socket")->capture_default_str();
+    app.add_flag("--json", a.output.json, "print JSON");
+    app.set_version_flag("--version", VTPM_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();
+    const auto by_name = [&](CLI::App* command) {
+        command->add_option("NAME", a.selector, "a name, a uuid, or the beginning of a uuid")
+            ->required();
+    };
+
+    auto* setup = app.add_subcommand("setup", "make this host ready: keys, sealed to its TPM");
+    setup->add_option("--recovery-out", a.recovery_out,
+                      "make a recovery key and write it to this new file");
+    auto* create = app.add_subcommand("create", "make a TPM for a guest");
+    create->add_option("--name", a.create.name, "what you will call it")->required();
+    create->add_option("--tpm", a.create.tpm, "1.2 or 2.0")
+        ->check(CLI::IsMember({"1.2", "2.0"}))
+        ->capture_default_str();
+    create->add_option("--uuid", a.create.uuid, "the uuid that the guest's file has already");
+    app.add_subcommand("list", "all TPMs of this host");
+    by_name(app.add_subcommand("show", "one of them"));
+    auto* rename = app.add_subcommand("rename", "give one another name");
+    by_name(rename);
+    rename->add_option("NEW-NAME", a.new_name, "its new name")->required();
+    auto* remove = app.add_subcommand("delete", "destroy one and everything in it");
+    by_name(remove);
+    remove->add_flag("--yes", a.yes, "yes, destroy it");
+    app.add_subcommand("status", "the manager, its vault and the host's TPM");
+    app.add_subcommand("doctor", "look for what is wrong with this host's set-up");
+}
+
+Result<void> run(const std::string& command, const Arguments& a) {
+    VTPM_TRY(auto manager, ManagerConnection::open(a.socket));
+    if (command == "setup") return setup(manager, a.recovery_out, a.output);
+    if (command == "create") return create(manager, a.create, a.output);
+    if (command == "list") return list(manager, a.output);
+    if (command == "show") return show(manager, a.selector, a.output);
+    if (command == "rename") return rename(manager, a.selector, a.new_name, a.output);
+    if (command == "delete") return control::remove(manager, a.selector, a.output);
+    return status(manager, a.output);
+}
+
+// The error, and what to do about it.
+std::string advice(const Error& error) {
+    switch (error.code) {
+        case Errc::not_set_up: return "run: vtpmctl setup";
+        case Errc::unavailable: return "try: systemctl start vtpmmgrd.socket; then: vtpmctl doctor";
+        case Errc::permission: return "run it as root";
+        case Errc::locked:
+        case Errc::wrong_chip: return "see: vtpmctl status; nothing was changed";
+        default: return "";
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Arguments arguments;
+    CLI::App app("TPMs for Xen guests, sealed to this host's TPM.", "vtpmctl");
+    describe_commands(app, arguments);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : bad_command_line;
+    }
+    ::signal(SIGPIPE, SIG_IGN);
+    const std::string command = app.get_subcommands().front()->get_name();
+    if (command == "doctor") {
+        return report(examine(arguments.socket), arguments.output.json) ? 0 : 1;
+    }
+    if (command == "delete" && !arguments.yes) {
+        std::cerr << "vtpmctl: delete destroys everything in " << arguments.selector
+                  << " for good; add --yes\n";
+        return bad_command_line;
+    }
+    const auto done = run(command, arguments);
+    if (done) return 0;
+    std::cerr << "vtpmctl: " << done.error().context << "\n";
+    if (const auto hint = advice(done.error()); !hint.empty()) {
+        std::cerr << "vtpmctl: " << hint << "\n";
+    }
+    return exit_code(done.error());
+}

@@ -1,0 +1,27 @@
+#include "manager_connection.h"
+
+#include "vtpm/wire/failure.h"
+
+namespace vtpm::control {
+namespace {
+
+// The chip may be busy for seconds, and setup makes it do several things in a row.
+constexpr std::chrono::seconds answer_time{60};
+
+}  // namespace
+
+Result<ManagerConnection> ManagerConnection::open(const std::string& socket_path) {
+    VTPM_TRY(auto socket, wire::connect_to(socket_path));
+    return ManagerConnection(std::move(socket));
+}
+
+Result<Answer> ManagerConnection::ask(wire::proto::Request request) {
+    request.set_protocol(wire::protocol_version);
+    VTPM_CHECK(channel_.send(request));
+    VTPM_TRY(auto frame, channel_.receive(answer_time));
+    VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
+    if (reply.has_failure()) return tl::unexpected<Error>(wire::to_error(reply.failure()));
+    return Answer{std::move(reply), std::move(frame.payload)};
+}
+
+}  // namespace vtpm::control

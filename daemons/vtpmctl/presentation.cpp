@@ -1,0 +1,149 @@
+#include "presentation.h"
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+#include "vtpm/base/uuid.h"
+#include "vtpm/tpm/version.h"
+
+namespace vtpm::control {
+namespace {
+
+std::string tpm_text(std::uint32_t number) {
+    const auto version = tpm::version_from_number(number);
+    return version ? std::string(tpm::to_string(*version)) : "?";
+}
+
+std::string holder_text(const wire::proto::Instance& instance) {
+    if (!instance.in_use()) return "-";
+    return "domain " + std::to_string(instance.domain());
+}
+
+std::string line(const std::string& label, const std::string& value) {
+    constexpr std::size_t width = 14;
+    return label + std::string(width - std::min(width, label.size()), ' ') + value + "\n";
+}
+
+}  // namespace
+
+std::string uuid_text(const std::string& raw) {
+    const auto uuid = Uuid::from_bytes(as_bytes(raw));
+    return uuid ? uuid->to_string() : "";
+}
+
+std::string time_text(std::int64_t seconds) {
+    if (seconds == 0) return "never";
+    const std::time_t time = seconds;
+    std::tm parts{};
+    if (gmtime_r(&time, &parts) == nullptr) return "?";
+    std::array<char, 32> text{};
+    const auto size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return {text.data(), size};
+}
+
+std::string xl_line(const wire::proto::Instance& instance) {
+    return "vtpm=[\"backend=0,uuid=" + uuid_text(instance.uuid()) + "\"]";
+}
+
+nlohmann::json to_json(const wire::proto::Instance& instance) {
+    nlohmann::json json = {
+        {"uuid", uuid_text(instance.uuid())},
+        {"name", instance.name()},
+        {"tpm", tpm_text(instance.tpm())},
+        {"state", instance.state()},
+        {"group", uuid_text(instance.group())},
+        {"key_generation", instance.generation()},
+        {"sequence", instance.sequence()},
+        {"created", time_text(instance.created())},
+        {"committed", instance.committed() == 0 ? nlohmann::json(nullptr)
+                                                : nlohmann::json(time_text(instance.committed()))},
+        {"bytes", instance.bytes_stored()},
+        {"in_use", instance.in_use()},
+        {"xl", xl_line(instance)},
+    };
+    if (instance.in_use()) {
+        json["domain"] = instance.domain();
+        json["device"] = instance.device();
+    }
+    return json;
+}
+
+nlohmann::json to_json(const wire::proto::Status& status) {
+    nlohmann::json json = {
+        {"state", status.phase()},
+        {"manager", status.manager().empty() ? nlohmann::json(nullptr)
+                                             : nlohmann::json(uuid_text(status.manager()))},
+        {"chip", status.chip()},
+        {"tcti", status.tcti()},
+        {"binding", status.binding()},
+        {"instances", status.instances()},
+        {"in_use", status.in_use()},
+        {"last_commit", status.last_commit() == 0
+                            ? nlohmann::json(nullptr)
+                            : nlohmann::json(time_text(status.last_commit()))},
+        {"recovery_key", status.recovery()},
+        {"auto_create", status.auto_create()},
+        {"format", status.format()},
+        {"version", status.version()},
+    };
+    if (status.has_reason()) {
+        json["reason"] = {{"code", status.reason().code()},
+                          {"next", status.reason().next()},
+                          {"text", status.reason().context()}};
+    }
+    return json;
+}
+
+std::string describe(const wire::proto::Instance& instance) {
+    return line("name", instance.name()) + line("uuid", uuid_text(instance.uuid())) +
+           line("TPM", tpm_text(instance.tpm())) + line("state", instance.state()) +
+           line("held by", holder_text(instance)) + line("created", time_text(instance.created())) +
+           line("last write", time_text(instance.committed())) +
+           line("writes", std::to_string(instance.sequence())) +
+           line("stored", std::to_string(instance.bytes_stored()) + " bytes") +
+           line("key", "generation " + std::to_string(instance.generation())) +
+           line("xl line", xl_line(instance));
+}
+
+std::string describe(const wire::proto::Status& status) {
+    std::string text = line("state", status.phase());
+    if (status.has_reason()) text += line("because", status.reason().context());
+    if (!status.manager().empty()) text += line("manager", uuid_text(status.manager()));
+    text += line("chip", status.chip().empty() ? "(not seen)" : status.chip());
+    text += line("through", status.tcti());
+    if (!status.binding().empty()) text += line("keys", status.binding());
+    text += line("instances", std::to_string(status.instances()) + ", " +
+                                  std::to_string(status.in_use()) + " in use");
+    text += line("last write", time_text(status.last_commit()));
+    text += line("recovery key", status.recovery()
+                                     ? "made"
+                                     : "none: vtpmctl setup --recovery-out FILE makes one");
+    text += line("auto_create", status.auto_create() ? "on" : "off");
+    text += line("version", status.version() + ", format " + std::to_string(status.format()));
+    return text;
+}
+
+std::string table(const std::vector<wire::proto::Instance>& instances) {
+    std::vector<std::array<std::string, 6>> rows = {
+        {"NAME", "UUID", "TPM", "STATE", "HELD BY", "LAST WRITE"}};
+    for (const auto& instance : instances) {
+        rows.push_back({instance.name(), uuid_text(instance.uuid()), tpm_text(instance.tpm()),
+                        instance.state(), holder_text(instance), time_text(instance.committed())});
+    }
+    std::array<std::size_t, 6> widths{};
+    for (const auto& row : rows) {
+        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    std::string text;
+    for (const auto& row : rows) {
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            const bool last = i + 1 == row.size();
+            text += row[i] + std::string(last ? 0 : widths[i] - row[i].size() + 2, ' ');
+        }
+        text += '\n';
+    }
+    return text;
+}
+
+}  // namespace vtpm::control

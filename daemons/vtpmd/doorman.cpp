@@ -1,0 +1,120 @@
+#include "doorman.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "vtpm/base/log.h"
+
+namespace vtpm::doorman {
+namespace {
+
+Result<Fd> termination_signals() {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGTERM);
+    ::sigaddset(&set, SIGINT);
+    Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!fd.valid()) return fail_errno("signalfd", errno);
+    return fd;
+}
+
+}  // namespace
+
+Doorman::Doorman(xen::Store& store, xen::BackDevice& device, GuestTpm& tpm, ManagerClient& manager,
+                 GuestDevice guest, const PowerRecord& record)
+    : store_(store),
+      device_(device),
+      tpm_(tpm),
+      manager_(manager),
+      guest_(guest),
+      record_(record) {}
+
+Result<void> Doorman::run() {
+    VTPM_TRY(signals_, termination_signals());
+    const auto started = device_.start();
+    if (!started && started.error().code == Errc::not_found) {
+        spdlog::info("device {} is gone already", guest_.to_string());
+        return {};
+    }
+    give_up_ = Clock::now() + patience;
+    if (started) {
+        VTPM_CHECK(try_open(Clock::now()));
+    } else if (started.error().code == Errc::malformed) {
+        VTPM_CHECK(refuse(started.error()));
+    } else {
+        return started;
+    }
+    while (!device_.finished() && !stopping_) VTPM_CHECK(wait());
+    return {};
+}
+
+Result<void> Doorman::try_open(Clock::time_point now) {
+    const auto instance = manager_.open(device_.uuid(), guest_);
+    if (!instance) {
+        if (instance.error().code != Errc::in_use || now >= give_up_) {
+            return refuse(instance.error());
+        }
+        if (!std::exchange(told_in_use_, true)) {
+            spdlog::info("{}: waiting for it to be let go", instance.error().context);
+        }
+        return {};
+    }
+    waiting_for_instance_ = false;
+    tpm_.opened(device_.uuid(), *instance, record_.exists() || device_.was_connected());
+    VTPM_CHECK(device_.announce(now));
+    ::sd_notify(0, "READY=1");
+    return {};
+}
+
+// The guest is not to wait without knowing why: journal, unit status and xenstore say the same.
+Result<void> Doorman::refuse(const Error& error) {
+    waiting_for_instance_ = false;
+    spdlog::error("domain {} gets no TPM ({}): {}", guest_.domain, to_string(error.code),
+                  error.context);
+    ::sd_notifyf(0, "READY=1\nSTATUS=refused: %s", error.context.c_str());
+    return device_.refuse(error.context);
+}
+
+Result<void> Doorman::wait() {
+    std::array<pollfd, 4> wanted = {pollfd{signals_.get(), POLLIN, 0},
+                                    pollfd{store_.fd(), POLLIN, 0},
+                                    pollfd{tpm_.engine_fd(), POLLIN, 0},
+                                    pollfd{manager_.fd(), POLLIN, 0}};
+    if (::poll(wanted.data(), wanted.size(), milliseconds_to_wait(Clock::now())) < 0 &&
+        errno != EINTR) {
+        return fail_errno("poll", errno);
+    }
+    if (wanted[0].revents != 0) on_signal();
+    if (wanted[2].revents != 0) tpm_.on_engine();
+    if (wanted[3].revents != 0) tpm_.on_manager();
+    if (waiting_for_instance_) VTPM_CHECK(try_open(Clock::now()));
+    return device_.update(Clock::now());
+}
+
+int Doorman::milliseconds_to_wait(Clock::time_point now) const {
+    auto next = device_.next_deadline();
+    if (waiting_for_instance_) next = std::min(next.value_or(now + retry_interval), now + retry_interval);
+    if (!next) return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - now).count();
+    return static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
+}
+
+// Stopped by the admin or the host's shutdown, not by the guest: what is durable stays so, the guest's
+// xenstore nodes are left as they are.
+void Doorman::on_signal() {
+    signalfd_siginfo signal{};
+    if (::read(signals_.get(), &signal, sizeof(signal)) != sizeof(signal)) return;
+    spdlog::warn("stopped while domain {} still has its TPM", guest_.domain);
+    ::sd_notify(0, "STOPPING=1");
+    tpm_.stop();
+    stopping_ = true;
+}
+
+}  // namespace vtpm::doorman

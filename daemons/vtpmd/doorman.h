@@ -1,0 +1,48 @@
+// Doorman: vtpmd's loop: opens the instance, then waits for xenstore, the engine, the manager and
+// signals until the device is gone. One thread.
+#pragma once
+
+#include <chrono>
+
+#include "guest_tpm.h"
+#include "vtpm/xen/back_device.h"
+
+namespace vtpm::doorman {
+
+class Doorman {
+  public:
+    using Clock = std::chrono::steady_clock;
+
+    Doorman(xen::Store& store, xen::BackDevice& device, GuestTpm& tpm, ManagerClient& manager,
+            GuestDevice guest, const PowerRecord& record);
+
+    // Returns when the guest's device is gone, or on SIGTERM. Signals must be blocked in all
+    // threads before.
+    Result<void> run();
+
+  private:
+    // How long an instance that another guest still holds is waited for: at a reboot the old domain
+    // may be on its way out. libxl waits 10 s for us altogether.
+    static constexpr std::chrono::seconds patience{6};
+    static constexpr std::chrono::milliseconds retry_interval{200};
+
+    Result<void> try_open(Clock::time_point now);
+    Result<void> refuse(const Error& error);
+    Result<void> wait();
+    int milliseconds_to_wait(Clock::time_point now) const;
+    void on_signal();
+
+    xen::Store& store_;
+    xen::BackDevice& device_;
+    GuestTpm& tpm_;
+    ManagerClient& manager_;
+    GuestDevice guest_;
+    const PowerRecord& record_;
+    Fd signals_;
+    bool waiting_for_instance_ = true;
+    bool told_in_use_ = false;
+    bool stopping_ = false;
+    Clock::time_point give_up_;
+};
+
+}  // namespace vtpm::doorman

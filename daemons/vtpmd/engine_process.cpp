@@ -1,0 +1,148 @@
+#include "engine_process.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "vtpm/wire/failure.h"
+
+namespace vtpm::doorman {
+namespace {
+
+using wire::proto::Order;
+using wire::proto::Report;
+
+constexpr int doorman_fd = 3;  // as vtpm-engine's main.cpp expects them
+constexpr int manager_fd = 4;
+
+// A ring can only be quiesced between two commands; the longest one is RSA key generation.
+constexpr std::chrono::seconds answer_time{8};
+
+// In the child, between clone and exec: system calls only.
+[[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman, int state) {
+    // Out of the way first: either may sit where the other has to go.
+    const int doorman_copy = ::fcntl(doorman, F_DUPFD, 16);
+    const int state_copy = ::fcntl(state, F_DUPFD, 16);
+    if (doorman_copy >= 0 && state_copy >= 0 && ::dup2(doorman_copy, doorman_fd) >= 0 &&
+        ::dup2(state_copy, manager_fd) >= 0) {
+        ::close(doorman_copy);
+        ::close(state_copy);
+        sigset_t none;
+        ::sigemptyset(&none);
+        ::sigprocmask(SIG_SETMASK, &none, nullptr);
+        ::execv(program, arguments);
+    }
+    ::_exit(127);
+}
+
+std::vector<std::string> arguments_for(const std::string& program, GuestDevice guest,
+                                       const xen::RingAddress& ring) {
+    return {program,
+            "--domain", std::to_string(ring.domid),
+            "--ring-ref", std::to_string(ring.ring_ref),
+            "--event-channel", std::to_string(ring.event_channel),
+            "--uid", std::to_string(guest.engine_uid())};
+}
+
+}  // namespace
+
+Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevice guest,
+                                           const xen::RingAddress& ring, Fd state) {
+    VTPM_TRY(auto pair, stream_socket_pair());
+    // An engine that waits for its manager must not wait inside a write for ever.
+    const timeval write_time{60, 0};
+    for (const int fd : {state.get(), pair.first.get(), pair.second.get()}) {
+        if (::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &write_time, sizeof(write_time)) != 0) {
+            return fail_errno("SO_SNDTIMEO", errno);
+        }
+    }
+    auto words = arguments_for(program, guest, ring);
+    std::vector<char*> arguments;
+    for (auto& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+
+    clone_args args{};
+    args.flags = CLONE_NEWPID;
+    args.exit_signal = SIGCHLD;
+    const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof(args)));
+    if (pid < 0) return fail_errno("starting vtpm-engine", errno);
+    if (pid == 0) {
+        become_engine(program.c_str(), arguments.data(), pair.second.get(), state.get());
+    }
+    return EngineProcess(pid, std::move(pair.first));
+}
+
+EngineProcess::EngineProcess(EngineProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), channel_(std::move(other.channel_)) {}
+
+EngineProcess::~EngineProcess() { end(); }
+
+std::string EngineProcess::end() {
+    if (pid_ <= 0) return "has ended";
+    ::kill(pid_, SIGKILL);  // an ended one stays a zombie until it is reaped: never someone else
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    if (WIFSIGNALED(status)) return "killed by signal " + std::to_string(WTERMSIG(status));
+    return "exited with " + std::to_string(WEXITSTATUS(status));
+}
+
+Result<void> EngineProcess::power_on(const wire::proto::PowerOn& order,
+                                     const SecretBytes& volatile_state) {
+    Order message;
+    *message.mutable_power_on() = order;
+    return channel_.send(message, volatile_state.view());
+}
+
+Result<Report> EngineProcess::next_report() {
+    VTPM_TRY(const auto frame, channel_.receive(answer_time));
+    return wire::parse<Report>(frame);
+}
+
+Result<void> EngineProcess::quiesce() {
+    Order message;
+    message.mutable_quiesce();
+    VTPM_TRY(const auto frame, order(message, Report::kQuiesced));
+    return {};
+}
+
+Result<SecretBytes> EngineProcess::hand_over() {
+    Order message;
+    message.mutable_hand_over();
+    VTPM_TRY(auto frame, order(message, Report::kHandedOver));
+    return std::move(frame.payload);
+}
+
+Result<void> EngineProcess::power_off() {
+    Order message;
+    message.mutable_power_off();
+    VTPM_TRY(const auto frame, order(message, Report::kPoweredOff));
+    return {};
+}
+
+// A Ready that was still on its way when the order was given comes first and is passed over.
+Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
+    VTPM_CHECK(channel_.send(order));
+    for (int i = 0; i < 2; ++i) {
+        VTPM_TRY(auto frame, channel_.receive(answer_time));
+        VTPM_TRY(const auto report, wire::parse<Report>(frame));
+        if (report.body_case() == expected) return frame;
+        if (report.has_ready()) continue;
+        if (report.has_failure()) return tl::unexpected<Error>(wire::to_error(report.failure()));
+        break;
+    }
+    return fail(Errc::malformed, "the engine reported something else than it was asked for");
+}
+
+}  // namespace vtpm::doorman

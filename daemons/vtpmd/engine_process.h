@@ -1,0 +1,46 @@
+// EngineProcess: one running vtpm-engine, its orders and its reports. Destroying it kills the process
+// and reaps it. One thread; the orders that need an answer wait for it, with a bound.
+#pragma once
+
+#include <string>
+#include <sys/types.h>
+
+#include "guest_device.h"
+#include "vtpm/base/secret_bytes.h"
+#include "vtpm/wire/channel.h"
+#include "vtpm/wire/messages.pb.h"
+#include "vtpm/xen/back_device_owner.h"
+
+namespace vtpm::doorman {
+
+class EngineProcess {
+  public:
+    // Starts `program` for this ring in a PID namespace of its own. `state` is its channel to
+    // vtpmmgrd.
+    static Result<EngineProcess> start(const std::string& program, GuestDevice guest,
+                                       const xen::RingAddress& ring, Fd state);
+    EngineProcess(EngineProcess&& other) noexcept;
+    EngineProcess& operator=(EngineProcess&& other) = delete;
+    ~EngineProcess();
+
+    Result<void> power_on(const wire::proto::PowerOn& order, const SecretBytes& volatile_state);
+    Result<wire::proto::Report> next_report();  // one is expected at once: fd() is readable
+    Result<void> quiesce();
+    Result<SecretBytes> hand_over();
+    Result<void> power_off();
+
+    // Kills it if it still runs, and says how it ended: "exited with 1", "killed by signal 9".
+    std::string end();
+
+    int fd() const { return channel_.fd(); }
+
+  private:
+    EngineProcess(pid_t pid, Fd channel) : pid_(pid), channel_(std::move(channel)) {}
+    Result<wire::Frame> order(const wire::proto::Order& order,
+                              wire::proto::Report::BodyCase expected);
+
+    pid_t pid_;
+    wire::Channel channel_;
+};
+
+}  // namespace vtpm::doorman

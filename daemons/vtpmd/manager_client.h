@@ -1,0 +1,42 @@
+// ManagerClient: vtpmd's connection to vtpmmgrd, which is at the same time its hold on the instance.
+// One thread; waits for each answer.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "guest_device.h"
+#include "vtpm/base/uuid.h"
+#include "vtpm/tpm/version.h"
+#include "vtpm/wire/channel.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::doorman {
+
+struct OpenedInstance {
+    std::string name;
+    tpm::Version tpm;
+};
+
+class ManagerClient {
+  public:
+    explicit ManagerClient(std::string socket_path) : socket_path_(std::move(socket_path)) {}
+
+    // Connects and becomes the holder of `uuid`. Errc::in_use while another guest holds it,
+    // unavailable if vtpmmgrd does not answer, and whatever vtpmmgrd refuses it for.
+    Result<OpenedInstance> open(const Uuid& uuid, GuestDevice guest);
+    // A channel for one engine, bound to the instance.
+    Result<Fd> attach_engine();
+    // Gives the hold up.
+    void close() { channel_.reset(); }
+
+    int fd() const { return channel_ ? channel_->fd() : -1; }  // readable only when it is lost
+
+  private:
+    Result<wire::proto::Reply> ask(const wire::proto::Request& request, Fd* descriptor);
+
+    std::string socket_path_;
+    std::unique_ptr<wire::Channel> channel_;
+};
+
+}  // namespace vtpm::doorman

@@ -1,0 +1,25 @@
+// PowerRecord: a file in /run that says "this device's TPM was powered on". It outlives vtpmd but not
+// the host's boot. A vtpmd that finds one and no engine knows that volatile state was lost: the TPM is
+// then in failure mode, never a fresh one.
+#pragma once
+
+#include <string>
+
+#include "guest_device.h"
+
+namespace vtpm::doorman {
+
+class PowerRecord {
+  public:
+    PowerRecord(const std::string& directory, GuestDevice guest)
+        : path_(directory + "/powered-" + guest.to_string()) {}
+
+    bool exists() const;
+    Result<void> write() const;
+    void remove() const;
+
+  private:
+    std::string path_;
+};
+
+}  // namespace vtpm::doorman
