@@ -83,9 +83,18 @@ Result<EngineSession::Answer> EngineSession::answer(const wire::Frame& frame) {
     }
 }
 
+// More entropy is better, but a chip that is away is no reason to keep a guest from starting: the
+// engine's own generator is seeded by the kernel.
+SecretBytes EngineSession::seed_from_chip() {
+    auto seed = manager_.chip.random(seed_size);
+    if (seed) return std::move(*seed);
+    spdlog::warn("no random numbers from the chip: {}", seed.error().context);
+    return {};
+}
+
 Result<EngineSession::Answer> EngineSession::load() {
     VTPM_TRY(const auto state, manager_.vault.load(instance_));
-    VTPM_TRY(const auto seed, manager_.chip.random(seed_size));
+    const SecretBytes seed = seed_from_chip();
     Answer answer;
     auto& loaded = *answer.message.mutable_loaded();
     loaded.set_sequence(state.sequence);

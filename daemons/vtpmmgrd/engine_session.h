@@ -31,6 +31,7 @@ class EngineSession : public std::enable_shared_from_this<EngineSession> {
     void on_frame(Result<wire::Frame> frame);
     Result<Answer> answer(const wire::Frame& frame);
     Result<Answer> load();
+    SecretBytes seed_from_chip();
     Result<Answer> commit(const wire::proto::Commit& commit, ByteView payload);
 
     Manager& manager_;

@@ -37,7 +37,7 @@ LibtpmsEngine::LibtpmsEngine() : shelf_(std::make_unique<StateShelf>()) {
 }
 
 LibtpmsEngine::~LibtpmsEngine() {
-    if (running_) TPMLIB_Terminate();
+    if (initialised_) TPMLIB_Terminate();
     // libtpms allocated it with malloc.
     if (response_ != nullptr) OPENSSL_cleanse(response_, response_capacity_);
     std::free(response_);
@@ -74,6 +74,7 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     }
     TPMLIB_SetBufferSize(buffer_size, nullptr, nullptr);
     VTPM_CHECK(register_callbacks(*shelf_));
+    initialised_ = true;  // even if it fails: it holds on to the version until it is terminated
     if (const auto started = TPMLIB_MainInit(); started != TPM_SUCCESS) {
         return fail(Errc::corrupt, libtpms_says("starting the TPM from its state", started));
     }
@@ -153,7 +154,7 @@ void LibtpmsEngine::power_off() {
         (void)run_own(tpm::shutdown_clear());
     }
     TPMLIB_Terminate();
-    running_ = false;
+    running_ = initialised_ = false;
 }
 
 }  // namespace vtpm::engine

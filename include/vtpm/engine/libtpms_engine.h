@@ -34,7 +34,8 @@ class LibtpmsEngine : public Engine {
 
     std::unique_ptr<StateShelf> shelf_;
     tpm::Version version_ = tpm::Version::v1_2;
-    bool running_ = false;
+    bool initialised_ = false;  // TPMLIB_MainInit was called, so TPMLIB_Terminate must be
+    bool running_ = false;      // and it succeeded
     // libtpms' response buffer: allocated by it, grown by it, kept for the next command.
     unsigned char* response_ = nullptr;
     std::uint32_t response_capacity_ = 0;

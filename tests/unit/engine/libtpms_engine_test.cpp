@@ -1,0 +1,164 @@
+#include "vtpm/engine/libtpms_engine.h"
+
+#include <array>
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "fakes/tpm_commands.h"
+#include "vtpm/tpm/message.h"
+
+using namespace vtpm;
+using engine::LibtpmsEngine;
+using engine::StateBlob;
+using engine::StateKind;
+using tpm::Version;
+namespace v12 = tpm_commands::v12;
+namespace v20 = tpm_commands::v20;
+
+namespace {
+
+// A power-on that has to work; says why if it does not.
+void power_on(engine::Engine& tpm, engine::PowerOn start) {
+    const auto on = tpm.power_on(std::move(start));
+    INFO((on ? "" : on.error().context));
+    REQUIRE(on);
+}
+
+struct Response {
+    std::array<std::uint8_t, 4096> buffer{};
+    std::size_t size = 0;
+    std::uint32_t code() const {
+        return tpm::parse_header(ByteView(buffer).first(size)).value().code;
+    }
+    ByteView body() const { return ByteView(buffer).subspan(10, size - 10); }
+};
+
+Response run(engine::Engine& tpm, const Bytes& command) {
+    Response response;
+    response.size = tpm.execute(command, 0, response.buffer);
+    return response;
+}
+
+engine::PowerOn fresh(Version version) {
+    engine::PowerOn start;
+    start.version = version;
+    start.manufacture = true;
+    return start;
+}
+
+engine::PowerOn with(Version version, std::vector<StateBlob> blobs) {
+    engine::PowerOn start;
+    start.version = version;
+    start.blobs = std::move(blobs);
+    return start;
+}
+
+}  // namespace
+
+TEST_CASE("a 2.0 TPM is manufactured once, and its state opens again") {
+    std::vector<StateBlob> state;
+    {
+        LibtpmsEngine tpm;
+        power_on(tpm, fresh(Version::v2_0));
+        state = tpm.take_changes();
+        REQUIRE(state.size() == 1);
+        CHECK(state[0].kind == StateKind::permanent);
+        REQUIRE(run(tpm, v20::nv_define(8)).code() == 0);
+        auto changes = tpm.take_changes();
+        REQUIRE(changes.size() == 1);
+        state = std::move(changes);
+        // A command that changes nothing asks for no write.
+        CHECK(run(tpm, v20::pcr_read(16)).code() == 0);
+        CHECK(tpm.take_changes().empty());
+    }
+    LibtpmsEngine tpm;
+    power_on(tpm, with(Version::v2_0, std::move(state)));
+    CHECK(run(tpm, v20::nv_define(8)).code() == 0x14c);  // TPM_RC_NV_DEFINED: it is still there
+}
+
+TEST_CASE("PCRs live as long as the power, across a hand-over but not across a cold start") {
+    std::vector<StateBlob> state;
+    SecretBytes memory;
+    Bytes value;
+    {
+        LibtpmsEngine tpm;
+        power_on(tpm, fresh(Version::v2_0));
+        REQUIRE(run(tpm, v20::pcr_extend(16, 0x11)).code() == 0);
+        const auto read = run(tpm, v20::pcr_read(16));
+        value.assign(read.body().end() - 32, read.body().end());
+        memory = tpm.volatile_state().value();
+        state = tpm.take_changes();
+    }
+    std::vector<StateBlob> copy;
+    for (const auto& blob : state) copy.push_back({blob.kind, blob.content->clone()});
+    {
+        LibtpmsEngine tpm;
+        auto start = with(Version::v2_0, std::move(copy));
+        start.volatile_state = std::move(memory);
+        power_on(tpm, std::move(start));
+        const auto read = run(tpm, v20::pcr_read(16));
+        CHECK(equal_constant_time(read.body().last(32), value));
+    }
+    LibtpmsEngine tpm;
+    power_on(tpm, with(Version::v2_0, std::move(state)));
+    const auto read = run(tpm, v20::pcr_read(16));
+    CHECK(equal_constant_time(read.body().last(32), Bytes(32, 0)));
+}
+
+TEST_CASE("state that is missing or damaged never becomes a new TPM") {
+    LibtpmsEngine tpm;
+    SECTION("missing") { CHECK_FALSE(tpm.power_on(with(Version::v2_0, {}))); }
+    SECTION("garbage") {
+        std::vector<StateBlob> garbage;
+        garbage.push_back({StateKind::permanent, SecretBytes::copy_of(Bytes(1300, 0x42))});
+        CHECK_FALSE(tpm.power_on(with(Version::v2_0, std::move(garbage))));
+    }
+    SECTION("missing, 1.2") { CHECK_FALSE(tpm.power_on(with(Version::v1_2, {}))); }
+    CHECK(tpm.take_changes().empty());
+    CHECK(run(tpm, v20::pcr_read(16)).size == 10);
+}
+
+TEST_CASE("a 1.2 TPM has an endorsement key and extends its PCRs") {
+    LibtpmsEngine tpm;
+    power_on(tpm, fresh(Version::v1_2));
+    CHECK_FALSE(tpm.take_changes().empty());
+    // TPM_ReadPubek: 256 bytes of modulus are somewhere in it
+    const auto ek = run(tpm, v12::read_pubek());
+    CHECK(ek.code() == 0);
+    CHECK(ek.body().size() > 256);
+    (void)tpm.take_changes();
+    // What PCRs and random numbers cost: nothing on the disk.
+    CHECK(run(tpm, v12::get_random(16)).code() == 0);
+    CHECK(run(tpm, v12::extend(10, 0x11)).code() == 0);
+    const auto read = run(tpm, v12::pcr_read(10));
+    REQUIRE(read.code() == 0);
+    CHECK_FALSE(equal_constant_time(read.body(), Bytes(20, 0)));
+    CHECK(tpm.take_changes().empty());
+}
+
+TEST_CASE("malformed commands get the TPM's own errors") {
+    LibtpmsEngine tpm;
+    power_on(tpm, fresh(Version::v2_0));
+    CHECK(run(tpm, from_hex("80010000000a00000000").value()).code() == 0x143);  // COMMAND_CODE
+    CHECK(run(tpm, from_hex("99990000000a0000017e").value()).code() != 0);
+    CHECK(run(tpm, from_hex("8001ffffffff0000017e").value()).code() != 0);
+    CHECK(run(tpm, v20::pcr_read(16)).code() == 0);
+}
+
+TEST_CASE("a long command can be cancelled from another thread") {
+    LibtpmsEngine tpm;
+    power_on(tpm, fresh(Version::v2_0));
+    std::atomic<bool> done = false;
+    std::thread canceller([&] {
+        while (!done) tpm.cancel();
+    });
+    std::uint32_t code = 0;
+    for (std::uint8_t i = 0; i < 40 && code != 0x909; ++i) {
+        code = run(tpm, v20::create_primary_rsa(i)).code();
+    }
+    done = true;
+    canceller.join();
+    CHECK(code == 0x909);  // TPM_RC_CANCELED
+    CHECK(run(tpm, v20::pcr_read(16)).code() == 0);
+}

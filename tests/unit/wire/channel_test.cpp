@@ -1,0 +1,111 @@
+#include "vtpm/wire/channel.h"
+
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "vtpm/wire/failure.h"
+#include "vtpm/wire/messages.pb.h"
+
+using namespace vtpm;
+using namespace std::chrono_literals;
+using wire::Channel;
+
+namespace {
+
+struct Pair {
+    Pair() {
+        auto sockets = stream_socket_pair().value();
+        a = std::make_unique<Channel>(std::move(sockets.first));
+        b = std::make_unique<Channel>(std::move(sockets.second));
+    }
+    std::unique_ptr<Channel> a;
+    std::unique_ptr<Channel> b;
+};
+
+wire::proto::Request list_request() {
+    wire::proto::Request request;
+    request.set_protocol(wire::protocol_version);
+    request.mutable_list()->set_after("0123456789abcdef");
+    return request;
+}
+
+}  // namespace
+
+TEST_CASE("a frame arrives whole: message, payload, descriptor") {
+    Pair pair;
+    int pipe_ends[2];
+    REQUIRE(::pipe(pipe_ends) == 0);
+    const Fd reading(pipe_ends[0]);
+    Fd writing(pipe_ends[1]);
+    const Bytes payload(700'000, 0x5a);
+    std::thread sender([&] { REQUIRE(pair.a->send(list_request(), payload, writing.get())); });
+    auto frame = pair.b->receive_with_descriptor(5s).value();
+    sender.join();
+    writing.reset();
+    CHECK(wire::parse<wire::proto::Request>(frame).value().list().after() == "0123456789abcdef");
+    CHECK(equal_constant_time(frame.payload.view(), payload));
+    REQUIRE(frame.descriptor.valid());
+    REQUIRE(write_all(frame.descriptor.get(), Bytes{42}));
+    std::uint8_t got = 0;
+    REQUIRE(read_exactly(reading.get(), {&got, 1}));
+    CHECK(got == 42);
+}
+
+TEST_CASE("frames beyond the limits are refused before memory is taken") {
+    for (const auto& prefix :
+         {wire::frame_prefix({wire::max_message_size + 1, 0}),
+          wire::frame_prefix({0, wire::max_payload_size + 1}), wire::frame_prefix({0, 1UL << 30})}) {
+        const auto parsed = wire::parse_prefix(prefix);
+        REQUIRE_FALSE(parsed);
+        CHECK(parsed.error().code == Errc::too_large);
+    }
+    Pair pair;
+    CHECK_FALSE(pair.a->send(list_request(), Bytes(wire::max_payload_size + 1)));
+}
+
+TEST_CASE("garbage, silence in the middle and an early end each end the channel") {
+    auto sockets = stream_socket_pair().value();
+    Channel receiver(std::move(sockets.first));
+    SECTION("another protocol") {
+        REQUIRE(write_all(sockets.second.get(), as_bytes("GET / HTTP/1.1\r\n")));
+        const auto got = receiver.receive(1s);
+        REQUIRE_FALSE(got);
+        CHECK(got.error().code == Errc::malformed);
+    }
+    SECTION("half a frame, then silence") {
+        auto prefix = wire::frame_prefix({100, 0});
+        REQUIRE(write_all(sockets.second.get(), prefix));
+        const auto got = receiver.receive(50ms);
+        REQUIRE_FALSE(got);
+        CHECK(got.error().code == Errc::timeout);
+    }
+    SECTION("half a frame, then the end") {
+        REQUIRE(write_all(sockets.second.get(), wire::frame_prefix({100, 0})));
+        sockets.second.reset();
+        const auto got = receiver.receive(1s);
+        REQUIRE_FALSE(got);
+        CHECK(got.error().code == Errc::unavailable);
+    }
+    CHECK(receiver.broken());
+    CHECK_FALSE(receiver.receive(10ms));
+    CHECK_FALSE(receiver.send(list_request()));
+}
+
+TEST_CASE("a message that is no message of the schema is refused") {
+    wire::Frame frame;
+    frame.message = Bytes{0xff, 0xff, 0xff};
+    CHECK_FALSE(wire::parse<wire::proto::Request>(frame));
+}
+
+TEST_CASE("errors cross a socket unchanged; unknown codes stay refusals") {
+    const Error error{Errc::wrong_chip, NextAction::ask_operator, "not this chip"};
+    const auto back = wire::to_error(wire::to_message(error));
+    CHECK(back.code == error.code);
+    CHECK(back.next == error.next);
+    CHECK(back.context == error.context);
+    wire::proto::Failure newer;
+    newer.set_code("some-day");
+    CHECK(wire::to_error(newer).code == Errc::unsupported);
+}
