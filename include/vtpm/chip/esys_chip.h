@@ -26,6 +26,8 @@ class EsysChip : public Chip {
     // `tcti` as tss2-tctildr(3) has it: "device:/dev/tpm0", "swtpm:path=/run/x/sock".
     // Errc::unavailable: no chip there; in_use: somebody else has the device open; permission.
     static Result<std::unique_ptr<EsysChip>> open(const std::string& tcti);
+    // Connects with the first call: for a daemon that has to come up without its chip, too.
+    explicit EsysChip(std::string tcti);
     ~EsysChip() override;
 
     Result<ChipIdentity> identify() override;
@@ -35,7 +37,6 @@ class EsysChip : public Chip {
     Result<SecretBytes> random(std::size_t size) override;
 
   private:
-    explicit EsysChip(std::string tcti);
     Result<EsysConnection*> connection();
     // Runs `operation` with the pinned SRK loaded, and wipes what it left in tpm2-tss' buffers.
     template <typename Operation>

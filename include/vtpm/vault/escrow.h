@@ -1,0 +1,36 @@
+// Escrow: the vault's keys, readable with a recovery key that lies in a drawer.
+//
+// The way back after a dead mainboard, and not a back door: the recovery key is made on the
+// operator's wish, handed out once, and not kept. ECDH-ES on P-256 (SP 800-56A, one-pass) with an
+// ephemeral key, HKDF-SHA256, AES-256 key wrap (RFC 3394). Anybody can make an escrow for a public
+// key; that the stored one is ours says the MAC of the row that it lies in. No state, any thread.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "vtpm/base/bytes.h"
+#include "vtpm/base/result.h"
+#include "vtpm/base/secret_bytes.h"
+#include "vtpm/base/uuid.h"
+
+namespace vtpm::vault {
+
+struct EscrowedKeys {
+    Uuid manager;
+    SecretBytes root;                                   // K_root, 32 bytes
+    std::vector<std::pair<Uuid, SecretBytes>> groups;   // K_grp by group, 32 bytes each
+};
+
+// A new P-256 private key: PKCS#8 in PEM, not encrypted.
+Result<SecretBytes> make_recovery_key();
+
+// Its public point, uncompressed (65 bytes). Errc::invalid_argument if it is not such a key.
+Result<Bytes> recovery_public(const SecretBytes& pem);
+
+Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKeys& keys);
+
+// Errc::invalid_argument: not a key, or that of another vault; Errc::corrupt: the blob was changed.
+Result<EscrowedKeys> open_escrow(const SecretBytes& pem, ByteView blob);
+
+}  // namespace vtpm::vault

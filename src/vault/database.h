@@ -1,0 +1,122 @@
+// Database, Statement, Transaction: SQLite as the vault uses it, with errors as values.
+//
+// Private to the vault room; one thread. A statement must not outlive its database. SQLite sees
+// ciphertext, wrapped keys and names only.
+#pragma once
+
+#include <sqlite3.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "vtpm/base/bytes.h"
+#include "vtpm/base/result.h"
+
+namespace vtpm::vault {
+
+// Values to bind are integers, texts and blobs; std::nullopt is NULL. Views must stay valid until the
+// statement has run.
+class Statement {
+  public:
+    explicit Statement(sqlite3_stmt* statement) : statement_(statement) {}
+
+    // Binds and runs a statement that gives no rows.
+    template <typename... Values>
+    Result<void> run(const Values&... values) {
+        VTPM_CHECK(start(values...));
+        return finish();
+    }
+
+    // Binds; rows come by next().
+    template <typename... Values>
+    Result<void> start(const Values&... values) {
+        reset();
+        int place = 0;
+        const bool bound = (bind(++place, values) && ...);
+        if (!bound) return fail(Errc::io, "SQLite cannot take a value");
+        return {};
+    }
+    Result<bool> next();
+
+    // A column of the current row; none if it is of another type. Bytes are valid until next().
+    std::optional<std::int64_t> integer(int column) const;
+    std::optional<ByteView> blob(int column) const;
+    std::optional<std::string> text(int column) const;
+    bool is_null(int column) const;
+
+    void reset();
+
+  private:
+    struct Finalize {
+        void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+    };
+
+    bool bind(int place, std::int64_t value);
+    bool bind(int place, ByteView value);
+    bool bind(int place, std::string_view value);
+    bool bind(int place, const std::optional<ByteView>& value);
+    Result<void> finish();
+
+    std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+};
+
+class Database {
+  public:
+    enum class Use {
+        make,  // an empty file that becomes a database; rollback journal, so that it is one file
+        serve  // an existing vault, in WAL mode
+    };
+
+    // Takes the database's lock for good: Errc::in_use if another process has it.
+    static Result<std::unique_ptr<Database>> open(const std::filesystem::path& path, Use use);
+    Database(const Database&) = delete;
+    Database& operator=(const Database&) = delete;
+
+    Result<Statement> prepare(const std::string& sql);
+    Result<void> run(const std::string& sql);
+
+    // Whether the structure of the file is sound; reads all of it.
+    Result<void> check();
+
+    enum class Checkpoint { passive, truncate };
+    Result<void> checkpoint(Checkpoint mode);
+    // Pages in the write-ahead log after the last commit.
+    int log_pages() const { return log_pages_; }
+
+    bool in_transaction() const { return sqlite3_get_autocommit(database_.get()) == 0; }
+
+  private:
+    struct Close {
+        void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
+    };
+    Database() = default;
+    Result<void> configure(Use use);
+
+    std::unique_ptr<sqlite3, Close> database_;
+    int log_pages_ = 0;
+};
+
+// Rolls back unless committed.
+class Transaction {
+  public:
+    static Result<Transaction> begin(Database& database);
+    Transaction(Transaction&& other) noexcept;
+    Transaction& operator=(Transaction&&) = delete;
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+    ~Transaction();
+
+    Result<void> commit();
+
+  private:
+    explicit Transaction(Database& database) : database_(&database) {}
+    Database* database_;
+};
+
+tl::unexpected<Error> fail_sqlite(std::string_view what, int code);
+
+}  // namespace vtpm::vault

@@ -1,0 +1,216 @@
+#include "vtpm/vault/escrow.h"
+
+#include <openssl/bio.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+
+#include <memory>
+
+#include "hash.h"
+#include "key_wrap.h"
+
+namespace vtpm::vault {
+namespace {
+
+constexpr std::string_view magic = "XVTPMESC";
+constexpr std::uint32_t escrow_version = 1;
+constexpr std::size_t point_size = 65;
+constexpr std::size_t group_entry_size = Uuid::size + key_size;
+
+struct FreeKey {
+    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+    void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
+    void operator()(BIO* bio) const { BIO_free(bio); }
+};
+using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
+using KeyContext = std::unique_ptr<EVP_PKEY_CTX, FreeKey>;
+using Bio = std::unique_ptr<BIO, FreeKey>;
+
+tl::unexpected<Error> openssl_failed(const char* what) {
+    return fail(Errc::unavailable, std::string(what) + " failed");
+}
+
+Result<Key> make_key() {
+    Key key(EVP_EC_gen("P-256"));
+    if (!key) return openssl_failed("making a P-256 key");
+    return key;
+}
+
+Result<Bytes> point_of(EVP_PKEY* key) {
+    Bytes point(point_size);
+    std::size_t size = 0;
+    if (EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size(),
+                                        &size) != 1 ||
+        size != point_size || point[0] != 0x04) {
+        return fail(Errc::invalid_argument, "not a P-256 key");
+    }
+    return point;
+}
+
+Result<Key> key_of_point(ByteView point) {
+    if (point.size() != point_size) return fail(Errc::corrupt, "not a point of P-256");
+    std::array<char, 6> group{"P-256"};
+    Bytes copy(point.begin(), point.end());
+    std::array parameters{
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group.data(), 0),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, copy.data(), copy.size()),
+        OSSL_PARAM_construct_end()};
+    const KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr));
+    EVP_PKEY* key = nullptr;
+    if (!context || EVP_PKEY_fromdata_init(context.get()) != 1 ||
+        EVP_PKEY_fromdata(context.get(), &key, EVP_PKEY_PUBLIC_KEY, parameters.data()) != 1) {
+        return fail(Errc::corrupt, "not a point of P-256");
+    }
+    return Key(key);
+}
+
+Result<Key> key_of_pem(const SecretBytes& pem) {
+    const Bio bio(BIO_new_mem_buf(pem.view().data(), static_cast<int>(pem.size())));
+    // Without a callback OpenSSL would ask the terminal for the passphrase of an encrypted key.
+    const auto no_passphrase = [](char*, int, int, void*) { return -1; };
+    Key key(bio ? PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr) : nullptr);
+    if (!key) return fail(Errc::invalid_argument, "not an unencrypted private key in PEM");
+    std::array<char, 32> group{};
+    if (EVP_PKEY_get_group_name(key.get(), group.data(), group.size(), nullptr) != 1 ||
+        std::string_view(group.data()) != "prime256v1") {
+        return fail(Errc::invalid_argument, "not a P-256 key");
+    }
+    return key;
+}
+
+// The key that wraps: bound to both points and to the vault.
+Result<SecretBytes> agree(EVP_PKEY* own, EVP_PKEY* peer, ByteView ephemeral, ByteView recipient,
+                          const Uuid& manager) {
+    const KeyContext context(EVP_PKEY_CTX_new(own, nullptr));
+    SecretBytes shared(key_size);
+    std::size_t size = shared.size();
+    // set_peer also checks that the point is on the curve.
+    if (!context || EVP_PKEY_derive_init(context.get()) != 1 ||
+        EVP_PKEY_derive_set_peer(context.get(), peer) != 1 ||
+        EVP_PKEY_derive(context.get(), shared.span().data(), &size) != 1 || size != key_size) {
+        return fail(Errc::corrupt, "the two keys of an escrow do not fit");
+    }
+    const Bytes salt = ByteWriter().bytes(ephemeral).bytes(recipient).take();
+    const Bytes info =
+        ByteWriter().bytes(as_bytes("xen-vtpm escrow 1")).bytes(manager.bytes()).take();
+    return hkdf_sha256(shared.view(), salt, info, key_size);
+}
+
+SecretBytes packed(const EscrowedKeys& keys) {
+    SecretBytes out(key_size + keys.groups.size() * group_entry_size);
+    auto at = std::copy_n(keys.root.view().begin(), key_size, out.span().begin());
+    for (const auto& [uuid, key] : keys.groups) {
+        at = std::copy_n(uuid.bytes().begin(), Uuid::size, at);
+        at = std::copy_n(key.view().begin(), key_size, at);
+    }
+    return out;
+}
+
+Result<EscrowedKeys> unpacked(const Uuid& manager, ByteView bytes) {
+    ByteReader reader(bytes);
+    EscrowedKeys keys;
+    keys.manager = manager;
+    VTPM_TRY(const ByteView root, reader.bytes(key_size));
+    keys.root = SecretBytes::copy_of(root);
+    while (reader.left() > 0) {
+        VTPM_TRY(const ByteView raw, reader.bytes(Uuid::size));
+        VTPM_TRY(const Uuid uuid, Uuid::from_bytes(raw));
+        VTPM_TRY(const ByteView key, reader.bytes(key_size));
+        keys.groups.emplace_back(uuid, SecretBytes::copy_of(key));
+    }
+    return keys;
+}
+
+struct Envelope {
+    Uuid manager;
+    ByteView recipient;
+    ByteView ephemeral;
+    ByteView wrapped;
+};
+
+Result<ByteView> sized(ByteReader& reader) {
+    VTPM_TRY(const std::uint32_t size, reader.u32());
+    return reader.bytes(size);
+}
+
+Result<Envelope> parse(ByteView blob) {
+    ByteReader reader(blob);
+    VTPM_TRY(const ByteView head, reader.bytes(magic.size()));
+    if (!std::equal(head.begin(), head.end(), magic.begin())) {
+        return fail(Errc::corrupt, "not an escrow");
+    }
+    VTPM_TRY(const std::uint32_t version, reader.u32());
+    if (version != escrow_version) {
+        return fail(Errc::unsupported, "an escrow of version " + std::to_string(version));
+    }
+    Envelope envelope;
+    VTPM_TRY(const ByteView manager, reader.bytes(Uuid::size));
+    VTPM_TRY(envelope.manager, Uuid::from_bytes(manager));
+    VTPM_TRY(envelope.recipient, sized(reader));
+    VTPM_TRY(envelope.ephemeral, sized(reader));
+    VTPM_TRY(envelope.wrapped, sized(reader));
+    if (reader.left() != 0) return fail(Errc::corrupt, "an escrow with bytes left over");
+    return envelope;
+}
+
+}  // namespace
+
+Result<SecretBytes> make_recovery_key() {
+    VTPM_TRY(const Key key, make_key());
+    const Bio bio(BIO_new(BIO_s_secmem()));  // wiped when freed
+    if (!bio || PEM_write_bio_PKCS8PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr,
+                                              nullptr) != 1) {
+        return openssl_failed("writing a key");
+    }
+    char* data = nullptr;
+    const long size = BIO_get_mem_data(bio.get(), &data);
+    if (size <= 0) return openssl_failed("writing a key");
+    return SecretBytes::copy_of(as_bytes({data, static_cast<std::size_t>(size)}));
+}
+
+Result<Bytes> recovery_public(const SecretBytes& pem) {
+    VTPM_TRY(const Key key, key_of_pem(pem));
+    return point_of(key.get());
+}
+
+Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKeys& keys) {
+    VTPM_TRY(const Key recipient, key_of_point(recovery_public_point));
+    VTPM_TRY(const Key ephemeral, make_key());
+    VTPM_TRY(const Bytes ephemeral_point, point_of(ephemeral.get()));
+    VTPM_TRY(const SecretBytes wrapping,
+             agree(ephemeral.get(), recipient.get(), ephemeral_point, recovery_public_point,
+                   keys.manager));
+    VTPM_TRY(const Bytes wrapped, wrap_key(wrapping, packed(keys)));
+    return ByteWriter()
+        .bytes(as_bytes(magic))
+        .u32(escrow_version)
+        .bytes(keys.manager.bytes())
+        .sized(recovery_public_point)
+        .sized(ephemeral_point)
+        .sized(wrapped)
+        .take();
+}
+
+Result<EscrowedKeys> open_escrow(const SecretBytes& pem, ByteView blob) {
+    VTPM_TRY(const Key own, key_of_pem(pem));
+    VTPM_TRY(const Bytes own_point, point_of(own.get()));
+    auto envelope = parse(blob);
+    if (!envelope) {
+        if (envelope.error().code == Errc::unsupported) return tl::make_unexpected(envelope.error());
+        return fail(Errc::corrupt, "the escrow is damaged");
+    }
+    if (!equal_constant_time(own_point, envelope->recipient)) {
+        return fail(Errc::invalid_argument, "this is not the recovery key of this vault");
+    }
+    VTPM_TRY(const Key ephemeral, key_of_point(envelope->ephemeral));
+    VTPM_TRY(const SecretBytes wrapping,
+             agree(own.get(), ephemeral.get(), envelope->ephemeral, envelope->recipient,
+                   envelope->manager));
+    VTPM_TRY(const SecretBytes content, unwrap_key(wrapping, envelope->wrapped));
+    auto keys = unpacked(envelope->manager, content.view());
+    if (!keys) return fail(Errc::corrupt, "the escrow is damaged");
+    return keys;
+}
+
+}  // namespace vtpm::vault

@@ -1,0 +1,83 @@
+#include "format.h"
+
+#include <string>
+
+namespace vtpm::vault {
+namespace {
+
+struct Table {
+    std::string_view name;
+    std::string_view sql;
+};
+
+// In order of name, as check_format() reads them. There are no NOT NULL and CHECK constraints and no
+// index but for the primary keys: every value is checked by our own code and covered by a MAC, and
+// one damaged row must stay the trouble of one instance (quick_check would refuse the whole file).
+constexpr std::array tables{
+    // One row a group of instances; `mac` covers the row.
+    Table{"groups",
+          "CREATE TABLE groups(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, generation INTEGER,"
+          " config_sequence INTEGER, sealed_public BLOB, sealed_private BLOB, key_check BLOB,"
+          " mac BLOB)"},
+    // One row an instance, deleted ones too; `mac` covers the row, digest_K the record of kind K.
+    Table{"instances",
+          "CREATE TABLE instances(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, tpm INTEGER,"
+          " group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
+          " generation INTEGER, sequence INTEGER, created INTEGER, committed INTEGER,"
+          " bytes INTEGER, wrapped_key BLOB, last_store BLOB, digest_1 BLOB, digest_2 BLOB,"
+          " digest_3 BLOB, mac BLOB)"},
+    // id is 4 * instances.id + kind; content is what record_cipher.h says.
+    Table{"records",
+          "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"
+          " REFERENCES instances(id), generation INTEGER, sequence INTEGER, anchor BLOB,"
+          " content BLOB)"},
+    // One row: a MAC over the set of all instance rows, so that none is missing or older.
+    Table{"total", "CREATE TABLE total(id INTEGER PRIMARY KEY, mac BLOB)"},
+    // One row: what is needed to open the rest. epoch and anchor are kept for the anchor protocol.
+    Table{"vault",
+          "CREATE TABLE vault(id INTEGER PRIMARY KEY, manager BLOB, created INTEGER,"
+          " chip_public BLOB, chip_name BLOB, chip_manufacturer TEXT, chip_firmware TEXT,"
+          " root_public BLOB, root_private BLOB, default_group BLOB, escrow BLOB, epoch INTEGER,"
+          " anchor BLOB, mac BLOB)"},
+};
+
+Result<std::int64_t> pragma(Database& database, const std::string& name) {
+    VTPM_TRY(Statement statement, database.prepare("PRAGMA " + name));
+    VTPM_CHECK(statement.start());
+    VTPM_TRY(const bool row, statement.next());
+    if (!row) return fail(Errc::corrupt, "the database does not tell its " + name);
+    return statement.integer(0).value_or(0);
+}
+
+}  // namespace
+
+Result<void> create_tables(Database& database) {
+    for (const auto& table : tables) VTPM_CHECK(database.run(std::string(table.sql)));
+    VTPM_CHECK(database.run("PRAGMA application_id = " + std::to_string(application_id)));
+    return database.run("PRAGMA user_version = " + std::to_string(format_version));
+}
+
+Result<void> check_format(Database& database) {
+    VTPM_TRY(const auto id, pragma(database, "application_id"));
+    if (id != application_id) return fail(Errc::corrupt, "vault.db is not a vault of xen-vtpm");
+    VTPM_TRY(const auto version, pragma(database, "user_version"));
+    if (version != format_version) {
+        return fail(Errc::unsupported, "vault.db has format " + std::to_string(version) +
+                                           ", and this program knows format " +
+                                           std::to_string(format_version) + " only");
+    }
+    VTPM_TRY(Statement statement,
+             database.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name"));
+    VTPM_CHECK(statement.start());
+    for (const auto& table : tables) {
+        VTPM_TRY(const bool row, statement.next());
+        if (!row || statement.text(0) != table.name || statement.text(1) != table.sql) {
+            return fail(Errc::corrupt, "the tables of vault.db are not those of its format");
+        }
+    }
+    VTPM_TRY(const bool more, statement.next());
+    if (more) return fail(Errc::corrupt, "vault.db has a table that is not of its format");
+    return {};
+}
+
+}  // namespace vtpm::vault

@@ -1,0 +1,97 @@
+#include "instance_row.h"
+
+#include <limits>
+
+#include "format.h"
+
+namespace vtpm::vault {
+namespace {
+
+constexpr std::int64_t max_integer = std::numeric_limits<std::int64_t>::max();
+
+// Fields that hold together without any key; a row that was made by our own code always does.
+bool makes_sense(const InstanceRow& row) {
+    const auto& facts = row.facts;
+    if (!valid_name(facts.name) || facts.tpm == 0) return false;
+    const bool any_record =
+        std::any_of(row.digests.begin(), row.digests.end(), [](const auto& d) { return !!d; });
+    switch (facts.state) {
+        case InstanceState::live:
+        case InstanceState::exported:
+            return !row.wrapped_key.empty() &&
+                   (facts.sequence == 0 ? !any_record && !row.last_store
+                                        : row.digests[0].has_value());
+        case InstanceState::deleted: return row.wrapped_key.empty() && !any_record;
+        case InstanceState::quarantined: return false;  // never written by this version
+    }
+    return false;
+}
+
+}  // namespace
+
+bool valid_name(std::string_view name) {
+    constexpr std::string_view letters =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return !name.empty() && name.size() <= Vault::max_name_size &&
+           name.find_first_not_of(letters) == std::string_view::npos && name.front() != '-' &&
+           name.front() != '.' && !Uuid::parse(name);
+}
+
+Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta_key) {
+    const auto& facts = row.facts;
+    ByteWriter writer;
+    writer.sized(as_bytes("xen-vtpm instance row"))
+        .u32(format_version)
+        .bytes(manager.bytes())
+        .u64(static_cast<std::uint64_t>(row.id))
+        .u64(static_cast<std::uint64_t>(row.group_id))
+        .bytes(facts.uuid.bytes())
+        .sized(as_bytes(facts.name))
+        .u8(facts.tpm)
+        .bytes(facts.group.bytes())
+        .u8(static_cast<std::uint8_t>(facts.state))
+        .u32(facts.generation)
+        .u64(facts.sequence)
+        .u64(static_cast<std::uint64_t>(facts.created))
+        .u64(static_cast<std::uint64_t>(facts.committed))
+        .u64(facts.bytes)
+        .sized(row.wrapped_key);
+    const auto optional_hash = [&](const std::optional<Hash>& hash) {
+        writer.sized(hash ? ByteView(*hash) : ByteView());
+    };
+    optional_hash(row.last_store);
+    for (const auto& digest : row.digests) optional_hash(digest);
+    return hmac_sha256(meta_key.view(), writer.written());
+}
+
+InstanceRow read_row(const Statement& statement, const Uuid& manager, const SecretBytes& meta_key) {
+    Columns columns(statement);
+    InstanceRow row;
+    auto& facts = row.facts;
+    row.id = columns.integer();
+    row.group_id = columns.integer();
+    facts.uuid = columns.uuid();
+    facts.name = columns.text();
+    facts.tpm = static_cast<std::uint8_t>(columns.integer_up_to(0xff));
+    facts.group = columns.uuid();
+    facts.state = static_cast<InstanceState>(columns.integer_up_to(0xff));
+    facts.generation = static_cast<std::uint32_t>(columns.integer_up_to(0xffffffff));
+    facts.sequence = static_cast<std::uint64_t>(columns.integer_up_to(max_integer));
+    facts.created = columns.integer();
+    facts.committed = columns.integer();
+    facts.bytes = static_cast<std::uint64_t>(columns.integer_up_to(max_integer));
+    row.wrapped_key = columns.optional_bytes();
+    row.last_store = columns.optional_hash();
+    for (auto& digest : row.digests) digest = columns.optional_hash();
+    row.mac = columns.hash();
+    row.sound = columns.sound() &&
+                equal_constant_time(mac_of(row, manager, meta_key), row.mac) && makes_sense(row);
+    if (!row.sound) {
+        row.what_is_wrong = "its row in vault.db does not verify";
+        facts.state = InstanceState::quarantined;
+        if (!valid_name(facts.name)) facts.name = "?";  // it goes to terminals
+    }
+    return row;
+}
+
+}  // namespace vtpm::vault

@@ -1,0 +1,14 @@
+#include "key_schedule.h"
+
+namespace vtpm::vault {
+
+TableKeys derive_table_keys(const SecretBytes& root) {
+    return {derive_key(root, "xen-vtpm K_meta 1"), derive_key(root, "xen-vtpm K_sum 1"),
+            derive_key(root, "xen-vtpm K_total 1")};
+}
+
+Hash group_key_check(const SecretBytes& group_key) {
+    return hmac_sha256(group_key.view(), as_bytes("xen-vtpm group key check 1"));
+}
+
+}  // namespace vtpm::vault

@@ -1,0 +1,29 @@
+// The keys of an open vault. Private to the vault room.
+//
+//   K_root  32 bytes, sealed to the chip; only in memory while something is derived from it
+//    +- HKDF "xen-vtpm K_meta 1"   MACs of the rows
+//    +- HKDF "xen-vtpm K_sum 1"    hides what each row adds to the sum over the table
+//    +- HKDF "xen-vtpm K_total 1"  MAC of that sum
+//    +- reserved for the anchor protocol: "xen-vtpm K_anchor 1", "xen-vtpm K_wal 1"
+//   K_grp   32 bytes, sealed to the chip by itself, independent of K_root
+//    +- AES-256-KW: K_inst, random per instance and generation; lies in the instance's row only
+//        +- HKDF "xen-vtpm K_store 1"  tells a repeated store() from another one
+//        +- HKDF(salt per record)      see record_cipher.h
+#pragma once
+
+#include "hash.h"
+
+namespace vtpm::vault {
+
+struct TableKeys {
+    SecretBytes meta;
+    SecretBytes sum;
+    SecretBytes total;
+};
+
+TableKeys derive_table_keys(const SecretBytes& root);
+
+// Shows whether the chip gave the right K_grp, without showing K_grp.
+Hash group_key_check(const SecretBytes& group_key);
+
+}  // namespace vtpm::vault

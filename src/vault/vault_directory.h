@@ -1,0 +1,47 @@
+// VaultDirectory: the files of a vault, and whether they can be trusted to be ours.
+//
+//   vault.db        the database; vault.db-wal beside it while it is in use
+//   vault.db.new    a set-up that has not finished; never read
+//   set-up          there was a vault here (the manager's uuid, for people)
+//
+// Order of a set-up: vault.db.new, fsync, rename to vault.db, fsync of the directory, `set-up`.
+// A crash before the rename leaves no vault; one after it leaves a whole one. Private to the vault
+// room; one thread.
+#pragma once
+
+#include <filesystem>
+
+#include "vtpm/base/result.h"
+#include "vtpm/base/uuid.h"
+
+namespace vtpm::vault {
+
+class VaultDirectory {
+  public:
+    explicit VaultDirectory(std::filesystem::path path) : path_(std::move(path)) {}
+
+    // True: there is a vault; false: there never was one. Errc::permission if the directory or the
+    // database is a symlink, belongs to somebody else, or others may touch it; Errc::corrupt if
+    // there was a vault and its database is gone.
+    Result<bool> holds_vault() const;
+
+    // Makes the directory if need be, and an empty private vault.db.new in it.
+    Result<void> prepare() const;
+
+    // vault.db.new becomes vault.db, durably.
+    Result<void> publish(const Uuid& manager) const;
+
+    // The marker, if a crash came between the rename and it.
+    Result<void> mark(const Uuid& manager) const;
+
+    std::filesystem::path database() const { return path_ / "vault.db"; }
+    std::filesystem::path new_database() const { return path_ / "vault.db.new"; }
+
+  private:
+    std::filesystem::path marker() const { return path_ / "set-up"; }
+    Result<void> sync() const;
+
+    std::filesystem::path path_;
+};
+
+}  // namespace vtpm::vault

@@ -1,0 +1,43 @@
+#include "holders.h"
+
+#include <catch2/catch.hpp>
+
+#include "engine_session.h"
+
+using namespace vtpm;
+using namespace vtpm::manager;
+
+TEST_CASE("one holder at a time") {
+    Holders holders;
+    const auto uuid = Uuid::random();
+    REQUIRE(holders.acquire(uuid, {5, 0}));
+    const auto second = holders.acquire(uuid, {6, 0});
+    REQUIRE_FALSE(second);
+    CHECK(second.error().code == Errc::in_use);
+    CHECK(second.error().context.find("domain 5") != std::string::npos);
+    CHECK_FALSE(holders.acquire(uuid, {5, 0}));  // the same guest, through a second vtpmd
+    CHECK(holders.acquire(Uuid::random(), {6, 0}));
+    CHECK(holders.holder(uuid) == GuestDevice{5, 0});
+    holders.release(uuid);
+    CHECK_FALSE(holders.holder(uuid));
+    CHECK(holders.acquire(uuid, {6, 0}));
+}
+
+TEST_CASE("an engine that outlives its vtpmd keeps the instance for its guest") {
+    Holders holders;
+    const auto uuid = Uuid::random();
+    boost::asio::io_context loop;
+    const Settings settings;
+    auto session = std::shared_ptr<EngineSession>(
+        reinterpret_cast<EngineSession*>(&loop), [](EngineSession*) {});  // only its address counts
+    REQUIRE(holders.acquire(uuid, {5, 0}));
+    holders.set_engine(uuid, session);
+    holders.release(uuid);
+    CHECK_FALSE(holders.acquire(uuid, {6, 0}));
+    CHECK(holders.acquire(uuid, {5, 0}));  // the guest's next vtpmd
+    holders.release(uuid);
+    holders.engine_gone(uuid, nullptr);  // somebody else's engine
+    CHECK(holders.holder(uuid));
+    holders.engine_gone(uuid, session.get());
+    CHECK_FALSE(holders.holder(uuid));
+}
