@@ -74,6 +74,7 @@ int exit_code(const Error& error) {
         case Errc::timeout: return 3;
         case Errc::locked:
         case Errc::not_set_up:
+        case Errc::chip:
         case Errc::wrong_chip: return 4;
         case Errc::not_found: return 5;
         case Errc::in_use: return 6;

@@ -29,8 +29,8 @@ Result<void> rename(ManagerConnection& manager, const std::string& selector,
 Result<void> remove(ManagerConnection& manager, const std::string& selector, Output output);
 Result<void> status(ManagerConnection& manager, Output output);
 
-// 1 refused or failed, 3 manager not reachable, 4 host locked, not set up or wrong chip, 5 not
-// found, 6 in use. (0 is success, 2 a bad command line.)
+// 1 refused or failed, 3 manager not reachable, 4 host locked or not set up, wrong chip or
+// none, 5 not found, 6 in use. (0 is success, 2 a bad command line.)
 int exit_code(const Error& error);
 
 }  // namespace vtpm::control

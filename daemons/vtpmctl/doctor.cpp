@@ -70,10 +70,10 @@ void examine_chip(Findings& findings) {
 
 void examine_installation(Findings& findings) {
     check(findings,
-          exists_any({"/usr/lib/udev/rules.d/90-xen-vtpm.rules",
-                      "/lib/udev/rules.d/90-xen-vtpm.rules", "/etc/udev/rules.d/90-xen-vtpm.rules"}),
+          exists_any({"/usr/lib/udev/rules.d/70-xen-vtpm.rules",
+                      "/lib/udev/rules.d/70-xen-vtpm.rules", "/etc/udev/rules.d/70-xen-vtpm.rules"}),
           "udev rule", "there",
-          "90-xen-vtpm.rules is missing: guests' devices will not be noticed; reinstall xen-vtpm");
+          "70-xen-vtpm.rules is missing: guests' devices will not be noticed; reinstall xen-vtpm");
     check(findings, ::access("/etc/xen/scripts/vtpm", X_OK) == 0, "hotplug script", "there",
           "/etc/xen/scripts/vtpm is missing or not executable; reinstall xen-vtpm");
 }

@@ -1,7 +1,7 @@
 // Columns: reads a row's columns in order, and remembers whether all were what they should be.
 //
-// Private to the vault room. What cannot be read becomes an empty value and `sound()` false: a row of
-// a damaged database is judged as a whole, and some of it may still be worth showing.
+// Private to the vault room. What cannot be read becomes an empty value and `sound()` false: a row
+// of a damaged database is judged as a whole, and some of it may still be worth showing.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ class Columns {
     // 0 to `limit`.
     std::int64_t integer_up_to(std::int64_t limit) {
         const std::int64_t value = integer();
-        if (value >= 0 && value <= limit) return value;
+        if (value >= 0 && value <= limit)
+            return value;
         sound_ = false;
         return 0;
     }
@@ -57,7 +58,8 @@ class Columns {
 
     Uuid uuid() {
         const auto parsed = Uuid::from_bytes(bytes());
-        if (!parsed) sound_ = false;
+        if (!parsed)
+            sound_ = false;
         return parsed.value_or(Uuid());
     }
 
@@ -66,7 +68,8 @@ class Columns {
   private:
     template <typename T>
     T kept(T value) {
-        if (!value) sound_ = false;
+        if (!value)
+            sound_ = false;
         return value;
     }
 

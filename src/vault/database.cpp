@@ -6,8 +6,8 @@
 namespace vtpm::vault {
 
 tl::unexpected<Error> fail_sqlite(std::string_view what, int code) {
-    const std::string text = std::string(what) + ": " + sqlite3_errstr(code) + " (SQLite " +
-                             std::to_string(code) + ")";
+    const std::string text =
+        std::string(what) + ": " + sqlite3_errstr(code) + " (SQLite " + std::to_string(code) + ")";
     switch (code & 0xff) {
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
@@ -16,13 +16,17 @@ tl::unexpected<Error> fail_sqlite(std::string_view what, int code) {
         case SQLITE_ERROR:  // our SQL is fixed: it fails if the tables are not what they should be
             return fail(Errc::corrupt, text);
         case SQLITE_BUSY:
-        case SQLITE_LOCKED: return fail(Errc::in_use, "another process has the vault: " + text);
+        case SQLITE_LOCKED:
+            return fail(Errc::in_use, "another process has the vault: " + text);
         case SQLITE_PERM:
-        case SQLITE_AUTH: return fail(Errc::permission, text);
-        case SQLITE_TOOBIG: return fail(Errc::too_large, text);
+        case SQLITE_AUTH:
+            return fail(Errc::permission, text);
+        case SQLITE_TOOBIG:
+            return fail(Errc::too_large, text);
         // FULL and IOERR. A failed fsync may be repeated here: the frames of a commit that failed
         // are written again by the next one, and a checkpoint that failed is done again in full.
-        default: return fail(Errc::io, NextAction::retry_later, text);
+        default:
+            return fail(Errc::io, NextAction::retry_later, text);
     }
 }
 
@@ -44,15 +48,20 @@ bool Statement::bind(int place, std::string_view value) {
 }
 
 bool Statement::bind(int place, const std::optional<ByteView>& value) {
-    if (value) return bind(place, *value);
+    if (value)
+        return bind(place, *value);
     return sqlite3_bind_null(statement_.get(), place) == SQLITE_OK;
 }
 
 Result<bool> Statement::next() {
     switch (const int code = sqlite3_step(statement_.get()); code) {
-        case SQLITE_ROW: return true;
-        case SQLITE_DONE: return false;
-        default: reset(); return fail_sqlite("vault.db", code);
+        case SQLITE_ROW:
+            return true;
+        case SQLITE_DONE:
+            return false;
+        default:
+            reset();
+            return fail_sqlite("vault.db", code);
     }
 }
 
@@ -69,24 +78,29 @@ void Statement::reset() {
 }
 
 std::optional<std::int64_t> Statement::integer(int column) const {
-    if (sqlite3_column_type(statement_.get(), column) != SQLITE_INTEGER) return std::nullopt;
+    if (sqlite3_column_type(statement_.get(), column) != SQLITE_INTEGER)
+        return std::nullopt;
     return sqlite3_column_int64(statement_.get(), column);
 }
 
 std::optional<ByteView> Statement::blob(int column) const {
-    if (sqlite3_column_type(statement_.get(), column) != SQLITE_BLOB) return std::nullopt;
+    if (sqlite3_column_type(statement_.get(), column) != SQLITE_BLOB)
+        return std::nullopt;
     const auto* const data =
         static_cast<const std::uint8_t*>(sqlite3_column_blob(statement_.get(), column));
     const int size = sqlite3_column_bytes(statement_.get(), column);
-    if (data == nullptr && size > 0) return std::nullopt;  // out of memory
+    if (data == nullptr && size > 0)
+        return std::nullopt;  // out of memory
     return ByteView(data, static_cast<std::size_t>(size));
 }
 
 std::optional<std::string> Statement::text(int column) const {
-    if (sqlite3_column_type(statement_.get(), column) != SQLITE_TEXT) return std::nullopt;
+    if (sqlite3_column_type(statement_.get(), column) != SQLITE_TEXT)
+        return std::nullopt;
     const auto* const data =
         reinterpret_cast<const char*>(sqlite3_column_text(statement_.get(), column));
-    if (data == nullptr) return std::nullopt;
+    if (data == nullptr)
+        return std::nullopt;
     return std::string(data,
                        static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column)));
 }
@@ -95,7 +109,7 @@ bool Statement::is_null(int column) const {
     return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
 }
 
-Result<std::unique_ptr<Database>> Database::open(const std::filesystem::path& path, Use use) {
+Result<std::unique_ptr<Database>> Database::open(const std::filesystem::path& path) {
     std::unique_ptr<Database> database(new Database);
     sqlite3* raw = nullptr;
     const int code = sqlite3_open_v2(
@@ -103,12 +117,13 @@ Result<std::unique_ptr<Database>> Database::open(const std::filesystem::path& pa
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE,
         nullptr);
     database->database_.reset(raw);
-    if (code != SQLITE_OK) return fail_sqlite(path.string(), code);
-    VTPM_CHECK(database->configure(use));
+    if (code != SQLITE_OK)
+        return fail_sqlite(path.string(), code);
+    VTPM_CHECK(database->configure());
     return database;
 }
 
-Result<void> Database::configure(Use use) {
+Result<void> Database::configure() {
     // The file may have been written by somebody else: no code from the schema, no tricks with it.
     for (const auto& [option, value] : {std::pair{SQLITE_DBCONFIG_DEFENSIVE, 1},
                                         {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
@@ -133,8 +148,10 @@ Result<void> Database::configure(Use use) {
         VTPM_CHECK(run(sql));
     }
     VTPM_CHECK(run("BEGIN EXCLUSIVE"));
-    VTPM_CHECK(run("COMMIT"));
-    if (use == Use::make) return {};
+    return run("COMMIT");
+}
+
+Result<void> Database::use_log() {
     VTPM_CHECK(run("PRAGMA journal_mode = WAL"));
     VTPM_CHECK(run("PRAGMA wal_autocheckpoint = 0"));  // checkpoints are idle()'s work
     sqlite3_wal_hook(
@@ -149,15 +166,17 @@ Result<void> Database::configure(Use use) {
 
 Result<Statement> Database::prepare(const std::string& sql) {
     sqlite3_stmt* statement = nullptr;
-    const int code = sqlite3_prepare_v3(database_.get(), sql.c_str(), -1,
-                                        SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
-    if (code != SQLITE_OK) return fail_sqlite("vault.db", code);
+    const int code = sqlite3_prepare_v3(database_.get(), sql.c_str(), -1, SQLITE_PREPARE_PERSISTENT,
+                                        &statement, nullptr);
+    if (code != SQLITE_OK)
+        return fail_sqlite("vault.db", code);
     return Statement(statement);
 }
 
 Result<void> Database::run(const std::string& sql) {
     const int code = sqlite3_exec(database_.get(), sql.c_str(), nullptr, nullptr, nullptr);
-    if (code != SQLITE_OK) return fail_sqlite("vault.db", code);
+    if (code != SQLITE_OK)
+        return fail_sqlite("vault.db", code);
     return {};
 }
 
@@ -177,7 +196,8 @@ Result<void> Database::checkpoint(Checkpoint mode) {
         database_.get(), nullptr,
         mode == Checkpoint::truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE,
         nullptr, nullptr);
-    if (code != SQLITE_OK) return fail_sqlite("checkpoint of vault.db", code);
+    if (code != SQLITE_OK)
+        return fail_sqlite("checkpoint of vault.db", code);
     log_pages_ = 0;
     return {};
 }
@@ -192,7 +212,8 @@ Transaction::Transaction(Transaction&& other) noexcept
 
 Transaction::~Transaction() {
     // SQLite has rolled back by itself after some errors (sqlite3_get_autocommit(3)).
-    if (database_ != nullptr && database_->in_transaction()) (void)database_->run("ROLLBACK");
+    if (database_ != nullptr && database_->in_transaction())
+        (void)database_->run("ROLLBACK");
 }
 
 Result<void> Transaction::commit() {

@@ -18,8 +18,8 @@
 
 namespace vtpm::vault {
 
-// Values to bind are integers, texts and blobs; std::nullopt is NULL. Views must stay valid until the
-// statement has run.
+// Values to bind are integers, texts and blobs; std::nullopt is NULL. Views must stay valid until
+// the statement has run.
 class Statement {
   public:
     explicit Statement(sqlite3_stmt* statement) : statement_(statement) {}
@@ -37,7 +37,8 @@ class Statement {
         reset();
         int place = 0;
         const bool bound = (bind(++place, values) && ...);
-        if (!bound) return fail(Errc::io, "SQLite cannot take a value");
+        if (!bound)
+            return fail(Errc::io, "SQLite cannot take a value");
         return {};
     }
     Result<bool> next();
@@ -66,15 +67,14 @@ class Statement {
 
 class Database {
   public:
-    enum class Use {
-        make,  // an empty file that becomes a database; rollback journal, so that it is one file
-        serve  // an existing vault, in WAL mode
-    };
-
-    // Takes the database's lock for good: Errc::in_use if another process has it.
-    static Result<std::unique_ptr<Database>> open(const std::filesystem::path& path, Use use);
+    // Of an existing file. Takes its lock for good: Errc::in_use if another process has it. Writes
+    // nothing, so that a file that is not ours stays as it is.
+    static Result<std::unique_ptr<Database>> open(const std::filesystem::path& path);
     Database(const Database&) = delete;
     Database& operator=(const Database&) = delete;
+
+    // From here on commits go to a write-ahead log.
+    Result<void> use_log();
 
     Result<Statement> prepare(const std::string& sql);
     Result<void> run(const std::string& sql);
@@ -94,7 +94,7 @@ class Database {
         void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
     };
     Database() = default;
-    Result<void> configure(Use use);
+    Result<void> configure();
 
     std::unique_ptr<sqlite3, Close> database_;
     int log_pages_ = 0;

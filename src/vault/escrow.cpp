@@ -1,31 +1,32 @@
 #include "vtpm/vault/escrow.h"
 
-#include <openssl/bio.h>
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "hash.h"
 #include "key_wrap.h"
+#include "recovery_key.h"
 
 namespace vtpm::vault {
 namespace {
 
 constexpr std::string_view magic = "XVTPMESC";
 constexpr std::uint32_t escrow_version = 1;
-constexpr std::size_t point_size = 65;
 constexpr std::size_t group_entry_size = Uuid::size + key_size;
 
 struct FreeKey {
     void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
     void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
-    void operator()(BIO* bio) const { BIO_free(bio); }
+    void operator()(BIGNUM* number) const { BN_clear_free(number); }
 };
 using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
 using KeyContext = std::unique_ptr<EVP_PKEY_CTX, FreeKey>;
-using Bio = std::unique_ptr<BIO, FreeKey>;
+using Number = std::unique_ptr<BIGNUM, FreeKey>;
 
 tl::unexpected<Error> openssl_failed(const char* what) {
     return fail(Errc::unavailable, std::string(what) + " failed");
@@ -33,7 +34,8 @@ tl::unexpected<Error> openssl_failed(const char* what) {
 
 Result<Key> make_key() {
     Key key(EVP_EC_gen("P-256"));
-    if (!key) return openssl_failed("making a P-256 key");
+    if (!key)
+        return openssl_failed("making a P-256 key");
     return key;
 }
 
@@ -49,7 +51,8 @@ Result<Bytes> point_of(EVP_PKEY* key) {
 }
 
 Result<Key> key_of_point(ByteView point) {
-    if (point.size() != point_size) return fail(Errc::corrupt, "not a point of P-256");
+    if (point.size() != point_size)
+        return fail(Errc::corrupt, "not a point of P-256");
     std::array<char, 6> group{"P-256"};
     Bytes copy(point.begin(), point.end());
     std::array parameters{
@@ -66,15 +69,26 @@ Result<Key> key_of_point(ByteView point) {
 }
 
 Result<Key> key_of_pem(const SecretBytes& pem) {
-    const Bio bio(BIO_new_mem_buf(pem.view().data(), static_cast<int>(pem.size())));
-    // Without a callback OpenSSL would ask the terminal for the passphrase of an encrypted key.
-    const auto no_passphrase = [](char*, int, int, void*) { return -1; };
-    Key key(bio ? PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr) : nullptr);
-    if (!key) return fail(Errc::invalid_argument, "not an unencrypted private key in PEM");
-    std::array<char, 32> group{};
-    if (EVP_PKEY_get_group_name(key.get(), group.data(), group.size(), nullptr) != 1 ||
-        std::string_view(group.data()) != "prime256v1") {
+    VTPM_TRY(RecoveryKeyParts parts, parse_recovery_key(pem));
+    std::reverse(parts.scalar.span().begin(), parts.scalar.span().end());  // numbers are native
+    std::array<char, 6> group{"P-256"};
+    std::array parameters{
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group.data(), 0),
+        OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_PRIV_KEY, parts.scalar.span().data(),
+                                parts.scalar.size()),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, parts.point.data(),
+                                          parts.point.size()),
+        OSSL_PARAM_construct_end()};
+    const KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr));
+    EVP_PKEY* made = nullptr;
+    if (!context || EVP_PKEY_fromdata_init(context.get()) != 1 ||
+        EVP_PKEY_fromdata(context.get(), &made, EVP_PKEY_KEYPAIR, parameters.data()) != 1) {
         return fail(Errc::invalid_argument, "not a P-256 key");
+    }
+    Key key(made);
+    const KeyContext check(EVP_PKEY_CTX_new(key.get(), nullptr));
+    if (!check || EVP_PKEY_check(check.get()) != 1) {
+        return fail(Errc::invalid_argument, "a P-256 key whose halves do not fit");
     }
     return key;
 }
@@ -150,7 +164,8 @@ Result<Envelope> parse(ByteView blob) {
     VTPM_TRY(envelope.recipient, sized(reader));
     VTPM_TRY(envelope.ephemeral, sized(reader));
     VTPM_TRY(envelope.wrapped, sized(reader));
-    if (reader.left() != 0) return fail(Errc::corrupt, "an escrow with bytes left over");
+    if (reader.left() != 0)
+        return fail(Errc::corrupt, "an escrow with bytes left over");
     return envelope;
 }
 
@@ -158,15 +173,16 @@ Result<Envelope> parse(ByteView blob) {
 
 Result<SecretBytes> make_recovery_key() {
     VTPM_TRY(const Key key, make_key());
-    const Bio bio(BIO_new(BIO_s_secmem()));  // wiped when freed
-    if (!bio || PEM_write_bio_PKCS8PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr,
-                                              nullptr) != 1) {
-        return openssl_failed("writing a key");
+    VTPM_TRY(const Bytes point, point_of(key.get()));
+    BIGNUM* raw = nullptr;
+    SecretBytes scalar(scalar_size);
+    const bool got = EVP_PKEY_get_bn_param(key.get(), OSSL_PKEY_PARAM_PRIV_KEY, &raw) == 1;
+    const Number number(raw);
+    if (!got || BN_bn2binpad(number.get(), scalar.span().data(), static_cast<int>(scalar_size)) !=
+                    static_cast<int>(scalar_size)) {
+        return openssl_failed("reading a new key");
     }
-    char* data = nullptr;
-    const long size = BIO_get_mem_data(bio.get(), &data);
-    if (size <= 0) return openssl_failed("writing a key");
-    return SecretBytes::copy_of(as_bytes({data, static_cast<std::size_t>(size)}));
+    return recovery_key_text(scalar, point);
 }
 
 Result<Bytes> recovery_public(const SecretBytes& pem) {
@@ -178,9 +194,8 @@ Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKeys& ke
     VTPM_TRY(const Key recipient, key_of_point(recovery_public_point));
     VTPM_TRY(const Key ephemeral, make_key());
     VTPM_TRY(const Bytes ephemeral_point, point_of(ephemeral.get()));
-    VTPM_TRY(const SecretBytes wrapping,
-             agree(ephemeral.get(), recipient.get(), ephemeral_point, recovery_public_point,
-                   keys.manager));
+    VTPM_TRY(const SecretBytes wrapping, agree(ephemeral.get(), recipient.get(), ephemeral_point,
+                                               recovery_public_point, keys.manager));
     VTPM_TRY(const Bytes wrapped, wrap_key(wrapping, packed(keys)));
     return ByteWriter()
         .bytes(as_bytes(magic))
@@ -197,19 +212,20 @@ Result<EscrowedKeys> open_escrow(const SecretBytes& pem, ByteView blob) {
     VTPM_TRY(const Bytes own_point, point_of(own.get()));
     auto envelope = parse(blob);
     if (!envelope) {
-        if (envelope.error().code == Errc::unsupported) return tl::make_unexpected(envelope.error());
+        if (envelope.error().code == Errc::unsupported)
+            return tl::make_unexpected(envelope.error());
         return fail(Errc::corrupt, "the escrow is damaged");
     }
     if (!equal_constant_time(own_point, envelope->recipient)) {
         return fail(Errc::invalid_argument, "this is not the recovery key of this vault");
     }
     VTPM_TRY(const Key ephemeral, key_of_point(envelope->ephemeral));
-    VTPM_TRY(const SecretBytes wrapping,
-             agree(own.get(), ephemeral.get(), envelope->ephemeral, envelope->recipient,
-                   envelope->manager));
+    VTPM_TRY(const SecretBytes wrapping, agree(own.get(), ephemeral.get(), envelope->ephemeral,
+                                               envelope->recipient, envelope->manager));
     VTPM_TRY(const SecretBytes content, unwrap_key(wrapping, envelope->wrapped));
     auto keys = unpacked(envelope->manager, content.view());
-    if (!keys) return fail(Errc::corrupt, "the escrow is damaged");
+    if (!keys)
+        return fail(Errc::corrupt, "the escrow is damaged");
     return keys;
 }
 

@@ -10,21 +10,24 @@ struct Table {
     std::string_view sql;
 };
 
-// In order of name, as check_format() reads them. There are no NOT NULL and CHECK constraints and no
-// index but for the primary keys: every value is checked by our own code and covered by a MAC, and
-// one damaged row must stay the trouble of one instance (quick_check would refuse the whole file).
+// In order of name, as check_format() reads them. There are no NOT NULL and CHECK constraints and
+// no index but for the primary keys: every value is checked by our own code and covered by a MAC,
+// and one damaged row must stay the trouble of one instance (quick_check would refuse the whole
+// file).
 constexpr std::array tables{
     // One row a group of instances; `mac` covers the row.
     Table{"groups",
           "CREATE TABLE groups(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, generation INTEGER,"
           " config_sequence INTEGER, sealed_public BLOB, sealed_private BLOB, key_check BLOB,"
           " mac BLOB)"},
-    // One row an instance, deleted ones too; `mac` covers the row, digest_K the record of kind K.
+    // One row an instance, deleted ones too; `mac` covers the row, bytes_K and digest_K are those
+    // of kind K.
     Table{"instances",
           "CREATE TABLE instances(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, tpm INTEGER,"
           " group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
           " generation INTEGER, sequence INTEGER, created INTEGER, committed INTEGER,"
-          " bytes INTEGER, wrapped_key BLOB, last_store BLOB, digest_1 BLOB, digest_2 BLOB,"
+          " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB, "
+          "digest_1 BLOB, digest_2 BLOB,"
           " digest_3 BLOB, mac BLOB)"},
     // id is 4 * instances.id + kind; content is what record_cipher.h says.
     Table{"records",
@@ -45,21 +48,24 @@ Result<std::int64_t> pragma(Database& database, const std::string& name) {
     VTPM_TRY(Statement statement, database.prepare("PRAGMA " + name));
     VTPM_CHECK(statement.start());
     VTPM_TRY(const bool row, statement.next());
-    if (!row) return fail(Errc::corrupt, "the database does not tell its " + name);
+    if (!row)
+        return fail(Errc::corrupt, "the database does not tell its " + name);
     return statement.integer(0).value_or(0);
 }
 
 }  // namespace
 
 Result<void> create_tables(Database& database) {
-    for (const auto& table : tables) VTPM_CHECK(database.run(std::string(table.sql)));
+    for (const auto& table : tables)
+        VTPM_CHECK(database.run(std::string(table.sql)));
     VTPM_CHECK(database.run("PRAGMA application_id = " + std::to_string(application_id)));
     return database.run("PRAGMA user_version = " + std::to_string(format_version));
 }
 
 Result<void> check_format(Database& database) {
     VTPM_TRY(const auto id, pragma(database, "application_id"));
-    if (id != application_id) return fail(Errc::corrupt, "vault.db is not a vault of xen-vtpm");
+    if (id != application_id)
+        return fail(Errc::corrupt, "vault.db is not a vault of xen-vtpm");
     VTPM_TRY(const auto version, pragma(database, "user_version"));
     if (version != format_version) {
         return fail(Errc::unsupported, "vault.db has format " + std::to_string(version) +
@@ -76,7 +82,8 @@ Result<void> check_format(Database& database) {
         }
     }
     VTPM_TRY(const bool more, statement.next());
-    if (more) return fail(Errc::corrupt, "vault.db has a table that is not of its format");
+    if (more)
+        return fail(Errc::corrupt, "vault.db has a table that is not of its format");
     return {};
 }
 

@@ -1,6 +1,7 @@
 // The hash functions of the vault: SHA-256, HMAC (FIPS 198-1), HKDF (RFC 5869), and randomness.
 //
-// Private to the vault room; no state, any thread. Digests and MACs are public; keys are SecretBytes.
+// Private to the vault room; no state, any thread. Digests and MACs are public; keys are
+// SecretBytes.
 #pragma once
 
 #include <array>

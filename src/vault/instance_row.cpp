@@ -12,17 +12,19 @@ constexpr std::int64_t max_integer = std::numeric_limits<std::int64_t>::max();
 // Fields that hold together without any key; a row that was made by our own code always does.
 bool makes_sense(const InstanceRow& row) {
     const auto& facts = row.facts;
-    if (!valid_name(facts.name) || facts.tpm == 0) return false;
+    if (!valid_name(facts.name) || facts.tpm == 0)
+        return false;
     const bool any_record =
         std::any_of(row.digests.begin(), row.digests.end(), [](const auto& d) { return !!d; });
     switch (facts.state) {
         case InstanceState::live:
         case InstanceState::exported:
-            return !row.wrapped_key.empty() &&
-                   (facts.sequence == 0 ? !any_record && !row.last_store
-                                        : row.digests[0].has_value());
-        case InstanceState::deleted: return row.wrapped_key.empty() && !any_record;
-        case InstanceState::quarantined: return false;  // never written by this version
+            return !row.wrapped_key.empty() && (facts.sequence == 0 ? !any_record && !row.last_store
+                                                                    : row.digests[0].has_value());
+        case InstanceState::deleted:
+            return row.wrapped_key.empty() && !any_record;
+        case InstanceState::quarantined:
+            return false;  // never written by this version
     }
     return false;
 }
@@ -54,13 +56,15 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
         .u64(facts.sequence)
         .u64(static_cast<std::uint64_t>(facts.created))
         .u64(static_cast<std::uint64_t>(facts.committed))
-        .u64(facts.bytes)
         .sized(row.wrapped_key);
+    for (const auto size : row.sizes)
+        writer.u64(size);
     const auto optional_hash = [&](const std::optional<Hash>& hash) {
         writer.sized(hash ? ByteView(*hash) : ByteView());
     };
     optional_hash(row.last_store);
-    for (const auto& digest : row.digests) optional_hash(digest);
+    for (const auto& digest : row.digests)
+        optional_hash(digest);
     return hmac_sha256(meta_key.view(), writer.written());
 }
 
@@ -79,17 +83,22 @@ InstanceRow read_row(const Statement& statement, const Uuid& manager, const Secr
     facts.sequence = static_cast<std::uint64_t>(columns.integer_up_to(max_integer));
     facts.created = columns.integer();
     facts.committed = columns.integer();
-    facts.bytes = static_cast<std::uint64_t>(columns.integer_up_to(max_integer));
+    for (auto& size : row.sizes) {
+        size = static_cast<std::uint64_t>(columns.integer_up_to(Vault::max_blob_size));
+        facts.bytes += size;
+    }
     row.wrapped_key = columns.optional_bytes();
     row.last_store = columns.optional_hash();
-    for (auto& digest : row.digests) digest = columns.optional_hash();
+    for (auto& digest : row.digests)
+        digest = columns.optional_hash();
     row.mac = columns.hash();
-    row.sound = columns.sound() &&
-                equal_constant_time(mac_of(row, manager, meta_key), row.mac) && makes_sense(row);
+    row.sound = columns.sound() && equal_constant_time(mac_of(row, manager, meta_key), row.mac) &&
+                makes_sense(row);
     if (!row.sound) {
         row.what_is_wrong = "its row in vault.db does not verify";
         facts.state = InstanceState::quarantined;
-        if (!valid_name(facts.name)) facts.name = "?";  // it goes to terminals
+        if (!valid_name(facts.name))
+            facts.name = "?";  // it goes to terminals
     }
     return row;
 }

@@ -15,19 +15,22 @@ namespace vtpm::vault {
 inline constexpr std::array blob_kinds{BlobKind::permanent, BlobKind::volatile_state,
                                        BlobKind::saved};
 
-inline std::size_t index_of(BlobKind kind) { return static_cast<std::size_t>(kind) - 1; }
+inline std::size_t index_of(BlobKind kind) {
+    return static_cast<std::size_t>(kind) - 1;
+}
 
 struct InstanceRow {
     std::int64_t id = 0;
     std::int64_t group_id = 0;
     Instance facts;
-    Bytes wrapped_key;                   // K_inst under K_grp; empty once deleted
-    std::optional<Hash> last_store;      // keyed hash of the last accepted store()
+    Bytes wrapped_key;                           // K_inst under K_grp; empty once deleted
+    std::optional<Hash> last_store;              // keyed hash of the last accepted store()
     std::array<std::optional<Hash>, 3> digests;  // of the records, by index_of(kind)
+    std::array<std::uint64_t, 3> sizes{};        // of their plaintexts; facts.bytes is the sum
     Hash mac{};
 
-    bool sound = true;           // false: facts.uuid and facts.name are hearsay
-    std::string what_is_wrong;   // if it is in quarantine
+    bool sound = true;          // false: facts.uuid and facts.name are hearsay
+    std::string what_is_wrong;  // if it is in quarantine
 
     bool deleted() const { return sound && facts.state == InstanceState::deleted; }
     bool quarantined() const { return !what_is_wrong.empty(); }
@@ -38,7 +41,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
 // In the order of instance_columns; compares the MAC and the sense of the whole.
 inline constexpr std::string_view instance_columns =
     "id, group_id, uuid, name, tpm, group_uuid, state, generation, sequence, created, committed,"
-    " bytes, wrapped_key, last_store, digest_1, digest_2, digest_3, mac";
+    " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, mac";
 InstanceRow read_row(const Statement& row, const Uuid& manager, const SecretBytes& meta_key);
 
 bool valid_name(std::string_view name);

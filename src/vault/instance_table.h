@@ -1,10 +1,10 @@
 // InstanceTable: the rows of all instances, verified once and then held in memory.
 //
-// The memory is what is believed: a row on the disk is read when the vault opens and written when it
-// changes, so nobody can change it underneath. Memory follows the disk only after a commit.
+// The memory is what is believed: a row on the disk is read when the vault opens and written when
+// it changes, so nobody can change it underneath. Memory follows the disk only after a commit.
 //
-// The set as a whole has a MAC, too: HMAC(K_total, count | XOR over rows of HMAC(K_sum, row MAC)). A
-// row that is missing, or is an older one with its old MAC, changes it. The parts of the XOR are
+// The set as a whole has a MAC, too: HMAC(K_total, count | XOR over rows of HMAC(K_sum, row MAC)).
+// A row that is missing, or is an older one with its old MAC, changes it. The parts of the XOR are
 // secret, so that nobody can look for other rows with the same sum; each write costs two HMACs
 // however many rows there are. The anchor protocol will put this MAC's job into the chip.
 //
@@ -22,8 +22,9 @@ namespace vtpm::vault {
 
 class InstanceTable {
   public:
-    // Errc::corrupt if rows are missing or of an older state, or the table cannot be read. Rows that
-    // do not verify are kept, in quarantine; then missing ones cannot be told (see in_doubt()).
+    // Errc::corrupt if rows are missing or of an older state, or the table cannot be read. Rows
+    // that do not verify are kept, in quarantine; then missing ones cannot be told (see
+    // in_doubt()).
     static Result<InstanceTable> read(Database& database, const TableKeys& keys,
                                       const Uuid& manager);
 
@@ -42,6 +43,7 @@ class InstanceTable {
     bool in_doubt() const { return !unsound_.empty(); }
 
     // Commits `row` (new, or replacing the one with its id) together with what `also` writes.
+    // Damaged rows with the same uuid go.
     Result<void> commit(InstanceRow row, const std::function<Result<void>()>& also = {});
 
     // Marks an instance until the vault is opened again; nothing is written.
@@ -56,12 +58,15 @@ class InstanceTable {
     void keep(InstanceRow row);
     Hash total_of(const Hash& sum, std::uint64_t count) const;
     void toggle(Hash& sum, const Hash& mac) const;
+    void add(const InstanceRow& row);
+    void take_out(const InstanceRow& row);
     Result<void> write(const InstanceRow& row);
 
     Database* database_;
     const TableKeys* keys_;
     Uuid manager_;
     std::optional<Statement> put_;
+    std::optional<Statement> erase_;
     std::optional<Statement> put_total_;
 
     std::map<Uuid, InstanceRow> rows_;

@@ -9,7 +9,8 @@ namespace {
 // OpenSSL wants to be told that its caller knows wrap mode to be no stream (EVP_EncryptInit(3)).
 CipherContext wrap_context() {
     CipherContext context(EVP_CIPHER_CTX_new());
-    if (context) EVP_CIPHER_CTX_set_flags(context.get(), EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
+    if (context)
+        EVP_CIPHER_CTX_set_flags(context.get(), EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
     return context;
 }
 

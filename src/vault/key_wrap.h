@@ -1,4 +1,5 @@
-// AES-256 key wrap (RFC 3394): a key under a key, with an integrity check. Private to the vault room.
+// AES-256 key wrap (RFC 3394): a key under a key, with an integrity check. Private to the vault
+// room.
 #pragma once
 
 #include "vtpm/base/bytes.h"

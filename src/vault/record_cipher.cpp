@@ -62,13 +62,13 @@ Result<Bytes> seal_record(const SecretBytes& key, const RecordLabel& label,
     return record;
 }
 
-Result<SecretBytes> open_record(const SecretBytes& key, const RecordLabel& label,
-                                ByteView record) {
-    if (record.size() < record_overhead) return fail(Errc::corrupt, "a record is cut short");
+Result<SecretBytes> open_record(const SecretBytes& key, const RecordLabel& label, ByteView record) {
+    if (record.size() < record_overhead)
+        return fail(Errc::corrupt, "a record is cut short");
     const std::size_t content_size = record.size() - record_overhead;
     const Bytes associated = associated_data(label, content_size);
-    const SecretBytes derived = hkdf_sha256(key.view(), record.first(salt_size), associated,
-                                            key_size + commitment_size);
+    const SecretBytes derived =
+        hkdf_sha256(key.view(), record.first(salt_size), associated, key_size + commitment_size);
     if (!equal_constant_time(derived.view().subspan(key_size),
                              record.subspan(salt_size, commitment_size))) {
         return fail(Errc::corrupt, "a record belongs to another key or place");

@@ -18,22 +18,24 @@ enum class Kind { directory, file };
 // None if there is nothing of that name.
 Result<std::optional<struct stat>> look(const std::filesystem::path& path) {
     struct stat found {};
-    if (::lstat(path.c_str(), &found) == 0) return found;
-    if (errno == ENOENT) return std::nullopt;
+    if (::lstat(path.c_str(), &found) == 0)
+        return found;
+    if (errno == ENOENT)
+        return std::nullopt;
     return fail_errno(path.string(), errno);
 }
 
 Result<bool> is_private(const std::filesystem::path& path, Kind kind) {
     VTPM_TRY(const auto found, look(path));
-    if (!found) return false;
+    if (!found)
+        return false;
     const std::string name = path.string();
     if (kind == Kind::directory ? !S_ISDIR(found->st_mode) : !S_ISREG(found->st_mode)) {
         return fail(Errc::permission, NextAction::ask_operator,
                     name + " is a symlink or something else than it should be");
     }
     if (found->st_uid != ::geteuid()) {
-        return fail(Errc::permission, NextAction::ask_operator,
-                    name + " belongs to another user");
+        return fail(Errc::permission, NextAction::ask_operator, name + " belongs to another user");
     }
     if ((found->st_mode & 077U) != 0) {
         return fail(Errc::permission, NextAction::ask_operator,
@@ -47,7 +49,8 @@ Result<bool> is_private(const std::filesystem::path& path, Kind kind) {
 
 Result<void> sync_path(const std::filesystem::path& path, int flags) {
     const Fd fd(::open(path.c_str(), flags | O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (!fd.valid() || ::fsync(fd.get()) != 0) return fail_errno(path.string(), errno);
+    if (!fd.valid() || ::fsync(fd.get()) != 0)
+        return fail_errno(path.string(), errno);
     return {};
 }
 
@@ -55,9 +58,17 @@ Result<void> sync_path(const std::filesystem::path& path, int flags) {
 
 Result<bool> VaultDirectory::holds_vault() const {
     VTPM_TRY(const bool there, is_private(path_, Kind::directory));
-    if (!there) return false;
+    if (!there)
+        return false;
     VTPM_TRY(const bool database_there, is_private(database(), Kind::file));
-    if (database_there) return true;
+    if (database_there) {
+        // SQLite would take it for a new database.
+        VTPM_TRY(const auto found, look(database()));
+        if (found && found->st_size == 0) {
+            return fail(Errc::corrupt, database().string() + " is empty");
+        }
+        return true;
+    }
     for (const char* const trace : {"set-up", "vault.db-wal", "vault.db-shm", "vault.db-journal"}) {
         VTPM_TRY(const auto found, look(path_ / trace));
         if (found) {
@@ -79,9 +90,10 @@ Result<void> VaultDirectory::prepare() const {
             return fail_errno(leftover, errno);
         }
     }
-    const Fd fd(::open(new_database().c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                       0600));
-    if (!fd.valid()) return fail_errno(new_database().string(), errno);
+    const Fd fd(
+        ::open(new_database().c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd.valid())
+        return fail_errno(new_database().string(), errno);
     return {};
 }
 
@@ -97,15 +109,20 @@ Result<void> VaultDirectory::publish(const Uuid& manager) const {
 
 Result<void> VaultDirectory::mark(const Uuid& manager) const {
     VTPM_TRY(const auto found, look(marker()));
-    if (found) return {};
+    if (found)
+        return {};
     const Fd fd(
         ::open(marker().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!fd.valid()) return fail_errno(marker().string(), errno);
+    if (!fd.valid())
+        return fail_errno(marker().string(), errno);
     VTPM_CHECK(write_all(fd.get(), as_bytes(manager.to_string() + "\n")));
-    if (::fsync(fd.get()) != 0) return fail_errno(marker().string(), errno);
+    if (::fsync(fd.get()) != 0)
+        return fail_errno(marker().string(), errno);
     return sync();
 }
 
-Result<void> VaultDirectory::sync() const { return sync_path(path_, O_DIRECTORY); }
+Result<void> VaultDirectory::sync() const {
+    return sync_path(path_, O_DIRECTORY);
+}
 
 }  // namespace vtpm::vault

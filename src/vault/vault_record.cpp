@@ -54,7 +54,8 @@ Result<VaultRecord> read_vault_record(Database& database) {
                               " epoch, anchor, mac FROM vault"));
     VTPM_CHECK(query.start());
     VTPM_TRY(const bool row, query.next());
-    if (!row) return fail(Errc::corrupt, "vault.db has lost the row of the vault itself");
+    if (!row)
+        return fail(Errc::corrupt, "vault.db has lost the row of the vault itself");
     Columns columns(query);
     VaultRecord record;
     record.manager = columns.uuid();
@@ -70,9 +71,11 @@ Result<VaultRecord> read_vault_record(Database& database) {
     record.epoch = columns.integer();
     record.anchor = columns.hash();
     record.mac = columns.hash();
-    if (!columns.sound()) return fail(Errc::corrupt, "the row of the vault itself is damaged");
+    if (!columns.sound())
+        return fail(Errc::corrupt, "the row of the vault itself is damaged");
     VTPM_TRY(const bool second, query.next());
-    if (second) return fail(Errc::corrupt, "vault.db has two rows for the vault itself");
+    if (second)
+        return fail(Errc::corrupt, "vault.db has two rows for the vault itself");
     return record;
 }
 
@@ -82,7 +85,8 @@ Result<GroupRecord> read_group_record(Database& database, const Uuid& uuid) {
                               " sealed_private, key_check, mac FROM groups WHERE uuid = ?"));
     VTPM_CHECK(query.start(uuid.bytes()));
     VTPM_TRY(const bool row, query.next());
-    if (!row) return fail(Errc::corrupt, "vault.db has lost the row of group " + uuid.to_string());
+    if (!row)
+        return fail(Errc::corrupt, "vault.db has lost the row of group " + uuid.to_string());
     Columns columns(query);
     GroupRecord record;
     record.id = columns.integer();
@@ -108,17 +112,16 @@ Result<void> write(Database& database, const VaultRecord& record) {
                               " root_private, default_group, escrow, epoch, anchor, mac)"
                               " VALUES(1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
     return statement.run(record.manager.bytes(), record.created, ByteView(record.chip.srk_public),
-                         ByteView(record.chip.srk_name),
-                         std::string_view(record.chip.manufacturer),
-                         std::string_view(record.chip.firmware),
-                         ByteView(record.root.public_area), ByteView(record.root.private_area),
-                         record.default_group.bytes(), ByteView(record.escrow), record.epoch,
-                         ByteView(record.anchor), ByteView(record.mac));
+                         ByteView(record.chip.srk_name), std::string_view(record.chip.manufacturer),
+                         std::string_view(record.chip.firmware), ByteView(record.root.public_area),
+                         ByteView(record.root.private_area), record.default_group.bytes(),
+                         ByteView(record.escrow), record.epoch, ByteView(record.anchor),
+                         ByteView(record.mac));
 }
 
-Result<void> write(Database& database, const GroupRecord& record) {
+Result<void> add(Database& database, const GroupRecord& record) {
     VTPM_TRY(Statement statement,
-             database.prepare("INSERT OR REPLACE INTO groups(id, uuid, name, generation,"
+             database.prepare("INSERT INTO groups(id, uuid, name, generation,"
                               " config_sequence, sealed_public, sealed_private, key_check, mac)"
                               " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"));
     return statement.run(record.id, record.uuid.bytes(), std::string_view(record.name),

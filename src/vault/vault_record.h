@@ -42,8 +42,8 @@ Hash mac_of(const GroupRecord& record, const Uuid& manager, const SecretBytes& m
 Result<VaultRecord> read_vault_record(Database& database);
 Result<GroupRecord> read_group_record(Database& database, const Uuid& uuid);
 
-// These replace the row, MAC included.
+// MAC included. The first replaces the row, the second adds one.
 Result<void> write(Database& database, const VaultRecord& record);
-Result<void> write(Database& database, const GroupRecord& record);
+Result<void> add(Database& database, const GroupRecord& record);
 
 }  // namespace vtpm::vault

@@ -174,7 +174,7 @@ Result<void> BackDevice::see_off(const DeviceView& view, Moment now) {
     const bool guest_holds_on = in_use || view.frontend == XenbusState::closing;
     if (view.frontend == XenbusState::closing)
         drop_ring();
-    if (guest_holds_on && life_.can_act() && !refused_ && view.own != XenbusState::closed) {
+    if (guest_holds_on && life_.can_act() && view.own != XenbusState::closed) {
         if (!removal_ends_)
             removal_ends_ = now + removal_patience;
         if (now < *removal_ends_) {

@@ -1,7 +1,9 @@
 #include "vtpm/xen/grant_map.h"
 
 #include <sys/mman.h>
+extern "C" {  // Xen's headers do not say so themselves
 #include <xengnttab.h>
+}
 
 #include <cerrno>
 #include <memory>

@@ -7,7 +7,9 @@
 
 // Xen's interface headers insist on GNU C; we compile strict C++. Nothing is included after this.
 #undef __STRICT_ANSI__
+extern "C" {  // Xen's headers do not say so themselves
 #include <xenctrl.h>
+}
 
 namespace vtpm::xen {
 

@@ -1,7 +1,9 @@
 #include "vtpm/xen/libxen_event_channel.h"
 
 #include <poll.h>
+extern "C" {  // Xen's headers do not say so themselves
 #include <xenevtchn.h>
+}
 
 #include <cerrno>
 

@@ -1,6 +1,8 @@
 #include "vtpm/xen/libxen_grant_share.h"
 
+extern "C" {  // Xen's headers do not say so themselves
 #include <xengnttab.h>
+}
 
 #include <cerrno>
 #include <cstring>

@@ -1,7 +1,9 @@
 #include "vtpm/xen/libxen_store.h"
 
 #include <stdlib.h>
+extern "C" {  // Xen's headers do not say so themselves
 #include <xenstore.h>
+}
 
 #include <cerrno>
 #include <memory>

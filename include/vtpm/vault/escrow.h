@@ -18,8 +18,8 @@ namespace vtpm::vault {
 
 struct EscrowedKeys {
     Uuid manager;
-    SecretBytes root;                                   // K_root, 32 bytes
-    std::vector<std::pair<Uuid, SecretBytes>> groups;   // K_grp by group, 32 bytes each
+    SecretBytes root;                                  // K_root, 32 bytes
+    std::vector<std::pair<Uuid, SecretBytes>> groups;  // K_grp by group, 32 bytes each
 };
 
 // A new P-256 private key: PKCS#8 in PEM, not encrypted.

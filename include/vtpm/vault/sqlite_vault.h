@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "vtpm/chip/chip.h"
 #include "vtpm/vault/vault.h"
@@ -37,10 +38,22 @@ class SqliteVault : public Vault {
     Result<void> idle() override;
 
   private:
-    struct Open;
-    struct Closed;
+    struct Disk;      // the database, while its lock is ours
+    struct Unlocked;  // what there is only with the keys
+
+    Result<void> open_disk();
+    Result<void> try_unlock();
+    Result<void> lay_down(bool make_recovery_key, SetupOutcome& outcome);
+    Result<SetupOutcome> add_recovery_key();
+    Result<Unlocked*> unlocked();
+
     std::filesystem::path directory_;
     chip::Chip& chip_;
+    bool set_up_ = false;  // as far as the directory shows
+    std::optional<Error> reason_;
+    bool erasing_ = false;  // a removed key may still lie in the write-ahead log
+    std::unique_ptr<Disk> disk_;
+    std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first
 };
 
 }  // namespace vtpm::vault

@@ -1,0 +1,175 @@
+// SqliteVault's list of instances: create, list, find, rename, remove.
+#include <algorithm>
+#include <cctype>
+
+#include "sqlite_vault_parts.h"
+
+namespace vtpm::vault {
+namespace {
+
+constexpr std::size_t min_prefix_digits = 4;
+
+Result<void> check_name(const InstanceTable& instances, std::string_view name) {
+    if (!valid_name(name)) {
+        return fail(
+            Errc::invalid_argument,
+            "a name is 1 to 64 of A-Z a-z 0-9 . _ -, does not begin with - or ., and is not "
+            "a uuid");
+    }
+    if (instances.find_name(name) != nullptr) {
+        return fail(Errc::already_exists,
+                    "there is an instance named " + std::string(name) + " already");
+    }
+    return {};
+}
+
+// In lower case, or empty if it cannot be the beginning of a uuid.
+std::string uuid_prefix(std::string_view selector) {
+    std::string prefix;
+    std::size_t digits = 0;
+    for (const char c : selector) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (std::isxdigit(byte) != 0) {
+            ++digits;
+        } else if (c != '-') {
+            return {};
+        }
+        prefix.push_back(static_cast<char>(std::tolower(byte)));
+    }
+    return digits >= min_prefix_digits ? prefix : std::string();
+}
+
+Result<Uuid> unused_uuid(const InstanceTable& instances, const std::optional<Uuid>& wanted) {
+    const Uuid uuid = wanted.value_or(Uuid::random());
+    if (uuid.is_nil())
+        return fail(Errc::invalid_argument, "the nil uuid names nothing");
+    if (const InstanceRow* const row = instances.find(uuid); row != nullptr) {
+        return fail(
+            Errc::already_exists,
+            "instance " + uuid.to_string() +
+                (row->deleted() ? " was deleted; a uuid is not used twice" : " is there already"));
+    }
+    // It may be the one whose row is damaged beyond telling: unreadable never means new.
+    if (wanted && instances.in_doubt()) {
+        return fail(
+            Errc::corrupt,
+            "rows of vault.db are damaged, so that nobody can say that this uuid is unused; "
+            "delete the instances in quarantine first, or let a uuid be chosen");
+    }
+    return uuid;
+}
+
+}  // namespace
+
+Result<Instance> SqliteVault::create(const NewInstance& wanted) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    InstanceTable& instances = *open->instances;
+    VTPM_CHECK(check_name(instances, wanted.name));
+    if (wanted.tpm == 0)
+        return fail(Errc::invalid_argument, "an instance needs a TPM version");
+    if (instances.size() >= max_instances) {
+        return fail(Errc::too_large, "the vault holds no more instances");
+    }
+    InstanceRow row;
+    VTPM_TRY(row.facts.uuid, unused_uuid(instances, wanted.uuid));
+    row.id = instances.next_id();
+    row.group_id = open->group.id;
+    row.facts.name = wanted.name;
+    row.facts.tpm = wanted.tpm;
+    row.facts.group = open->group.uuid;
+    row.facts.state = InstanceState::live;
+    row.facts.generation = 1;
+    row.facts.created = unix_seconds();
+    VTPM_TRY(const SecretBytes key, random_secret(key_size));
+    VTPM_TRY(row.wrapped_key, wrap_key(open->group_key, key));
+    Instance made = row.facts;
+    VTPM_CHECK(instances.commit(std::move(row)));
+    return made;
+}
+
+Result<std::vector<Instance>> SqliteVault::list() {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    std::vector<Instance> out;
+    for (const InstanceRow* const row : open->instances->all())
+        out.push_back(row->facts);
+    std::sort(out.begin(), out.end(),
+              [](const Instance& a, const Instance& b) { return a.name < b.name; });
+    return out;
+}
+
+Result<Instance> SqliteVault::find(std::string_view selector) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    const InstanceTable& instances = *open->instances;
+    if (const InstanceRow* const row = instances.find_name(selector))
+        return row->facts;
+    if (const auto uuid = Uuid::parse(selector))
+        return get(*uuid);
+    const InstanceRow* match = nullptr;
+    if (const std::string prefix = uuid_prefix(selector); !prefix.empty()) {
+        for (const InstanceRow* const row : instances.all()) {
+            if (!row->facts.uuid.to_string().starts_with(prefix))
+                continue;
+            if (match != nullptr) {
+                return fail(Errc::invalid_argument,
+                            "several uuids begin with " + prefix + "; give more digits");
+            }
+            match = row;
+        }
+    }
+    if (match == nullptr) {
+        return fail(Errc::not_found, "no instance has that name, or a uuid that begins like that");
+    }
+    return match->facts;
+}
+
+Result<Instance> SqliteVault::get(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    const InstanceRow* const row = open->instances->find(uuid);
+    if (row != nullptr && row->quarantined())
+        return row->facts;
+    VTPM_TRY(const InstanceRow* const usable, open->usable(uuid));
+    return usable->facts;
+}
+
+Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const InstanceRow* const old, open->usable(uuid));
+    if (old->facts.name == name)
+        return old->facts;
+    VTPM_CHECK(check_name(*open->instances, name));
+    InstanceRow row = *old;
+    row.facts.name = name;
+    Instance renamed = row.facts;
+    VTPM_CHECK(open->instances->commit(std::move(row)));
+    return renamed;
+}
+
+Result<void> SqliteVault::remove(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    const InstanceRow* const old = open->instances->find(uuid);
+    if (old == nullptr || old->deleted()) {
+        VTPM_CHECK(open->usable(uuid));
+    }
+    InstanceRow row = *old;
+    row.facts.state = InstanceState::deleted;
+    row.facts.bytes = 0;
+    row.group_id = open->group.id;  // of a damaged row not even this is known
+    row.wrapped_key.clear();
+    row.last_store.reset();
+    row.digests = {};
+    row.sizes = {};
+    row.sound = true;
+    row.what_is_wrong.clear();
+    if (!valid_name(row.facts.name))
+        row.facts.name = "damaged";
+    if (row.facts.tpm == 0)
+        row.facts.tpm = 1;
+    const std::int64_t id = row.id;
+    VTPM_CHECK(
+        open->instances->commit(std::move(row), [&] { return open->records->erase_all(id); }));
+    // The row is overwritten (secure_delete), but older frames of the log still hold the key.
+    erasing_ = !disk_->database->checkpoint(Database::Checkpoint::truncate);
+    return {};
+}
+
+}  // namespace vtpm::vault

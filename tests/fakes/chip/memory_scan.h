@@ -1,0 +1,55 @@
+// How often some bytes lie in this process's writable memory: for tests that a secret was wiped.
+//
+// The caller's own copy counts. Mappings of more than 64 MiB (sanitizers' shadows) are left out.
+#pragma once
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <fstream>
+#include <string>
+
+#include "vtpm/base/bytes.h"
+
+namespace vtpm::fakes {
+
+inline int in_memory(ByteView needle) {
+    std::ifstream maps("/proc/self/maps");
+    std::ifstream memory("/proc/self/mem", std::ios::binary);
+    int found = 0;
+    for (std::string line; std::getline(maps, line);) {
+        if (line.find(" rw") == std::string::npos)
+            continue;
+        const auto dash = line.find('-');
+        const auto first = std::stoull(line.substr(0, dash), nullptr, 16);
+        const auto last = std::stoull(line.substr(dash + 1), nullptr, 16);
+        if (last - first > 64U * 1024U * 1024U)
+            continue;
+        // Read in pieces to a static buffer that is skipped, so that no copy is found.
+        static std::array<std::uint8_t, 4096 + 64> piece;
+        for (auto at = first; at < last; at += 4096) {
+            const auto base = reinterpret_cast<std::uintptr_t>(piece.data());
+            if (at + 4096 + 64 > base && at < base + piece.size())
+                continue;
+            const auto size = std::min<std::uint64_t>(piece.size(), last - at);
+            memory.clear();
+            memory.seekg(static_cast<std::streamoff>(at));
+            memory.read(reinterpret_cast<char*>(piece.data()), static_cast<std::streamsize>(size));
+            if (!memory)
+                continue;
+            auto from = piece.begin();
+            const auto end = piece.begin() + static_cast<std::ptrdiff_t>(size);
+            while ((from = std::search(from, end, needle.begin(), needle.end())) != end) {
+                if (from - piece.begin() < 4096)
+                    ++found;
+                ++from;
+            }
+        }
+        OPENSSL_cleanse(piece.data(), piece.size());
+    }
+    return found;
+}
+
+}  // namespace vtpm::fakes

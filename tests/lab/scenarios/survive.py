@@ -1,0 +1,102 @@
+"""What a TPM has acknowledged survives guest and host restarts, killed daemons and a power cut."""
+
+import secrets
+
+from xenlab import vtpm
+from xenlab.expect import expect_equal
+from xenlab.guest import Guest
+from xenlab.guesttpm import tpm_of
+from xenlab.lab import Lab
+from xenlab.say import step, timed
+
+NEEDS_PRODUCT = True
+OWN_HOST = True
+VERSIONS = ("1.2", "2.0")
+SIZE = 32
+
+
+class Case:
+    """One guest, its instance, and the secret that its TPM must not forget."""
+
+    def __init__(self, lab: Lab, version: str) -> None:
+        self.lab = lab
+        self.version = version
+        self.instance = vtpm.create(lab, f"keep{version.replace('.', '')}", version)
+        self.secret = secrets.token_bytes(SIZE)
+        self.guest = self.start()
+
+    def start(self) -> Guest:
+        """Starts the guest."""
+        self.guest = self.lab.create_guest(self.instance.name, "pv", self.instance.line)
+        return self.guest
+
+    def write(self) -> None:
+        """Writes a new secret; returns when the guest has the TPM's answer."""
+        self.secret = secrets.token_bytes(SIZE)
+        tpm_of(self.guest, self.version).write_secret(self.secret)
+
+    def check(self, after: str) -> None:
+        """Reads the secret back."""
+        expect_equal(tpm_of(self.guest, self.version).read_secret(SIZE), self.secret, f"TPM {self.version} after {after}")
+
+
+def run(lab: Lab) -> None:
+    """Does everything to both versions at once, as the boots are what takes time."""
+    with timed("booting"):
+        lab.boot()
+    cases = [Case(lab, version) for version in VERSIONS]
+    step("the guests write, are destroyed, and start again")
+    for case in cases:
+        case.write()
+    _restart(cases, "xl destroy and xl create")
+    _reboot_guests(cases)
+    _kill_daemons(lab, cases)
+    with timed("rebooting the host"):
+        lab.shutdown()
+        lab.boot(lossy=True)
+    _start(cases, "a reboot of the host")
+    step("the power fails right after the guests had their answers; unflushed writes are lost")
+    for case in cases:
+        case.write()
+    lab.power_cut()
+    with timed("booting after the power cut"):
+        lab.boot()
+    _start(cases, "the power cut")
+
+
+def _start(cases: list[Case], after: str) -> None:
+    for case in cases:
+        case.start()
+        case.check(after)
+
+
+def _restart(cases: list[Case], after: str) -> None:
+    for case in cases:
+        case.guest.destroy()
+    _start(cases, after)
+
+
+def _reboot_guests(cases: list[Case]) -> None:
+    step("the guests reboot themselves")
+    for case in cases:
+        case.write()
+        case.guest.sh("reboot")
+    for case in cases:
+        case.guest.wait_restarted()
+        case.check("a reboot from inside")
+
+
+def _kill_daemons(lab: Lab, cases: list[Case]) -> None:
+    for victim in ("vtpm-engine", "vtpmd", "vtpmmgrd"):
+        step(f"{victim} is killed right after a write; the guests start again")
+        for case in cases:
+            case.write()
+            domid = case.guest.domid
+            pid = {"vtpm-engine": lambda d=domid: vtpm.engine_pid(lab, d),
+                   "vtpmd": lambda d=domid: vtpm.main_pid(lab, vtpm.unit(d)),
+                   "vtpmmgrd": lambda: vtpm.main_pid(lab, "vtpmmgrd.service")}[victim]()
+            if pid:
+                lab.check(f"kill -9 {pid}")
+            if victim == "vtpmmgrd":
+                lab.check("systemctl start vtpmmgrd.service")
+        _restart(cases, f"kill -9 of {victim}")

@@ -1,0 +1,1 @@
+"""A real Xen in QEMU, driven from outside: see ../README.md."""

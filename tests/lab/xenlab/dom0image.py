@@ -1,0 +1,137 @@
+"""Builds the dom0: a Debian tree made once by mmdebstrap, and from it a disk that QEMU boots."""
+
+import gzip
+import lzma
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import cache, guestimage, sources
+from .say import timed
+
+LAB = Path(__file__).resolve().parent.parent
+DISK_MIB = 2048
+
+PACKAGES = """
+    systemd systemd-sysv udev dbus kmod procps psmisc lsof strace less openssl sqlite3 python3 adduser iproute2
+    linux-image-amd64 initramfs-tools zstd busybox-static
+    xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils
+    tpm2-tools tpm-udev libtss2-tcti-device0 libtss2-tcti-swtpm0
+    libtpms0 libprotobuf-lite32 libsqlite3-0 libseccomp2 libcap-ng0 libspdlog1.10 libfmt9 libssl3 libsystemd0
+    libboost-system1.74.0
+""".split()
+
+# Nothing in a TCG machine drives these, and a small disk is quick to copy for each scenario.
+LEFT_OUT = """
+    /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/info/*
+    /lib/modules/*/kernel/sound/*
+    /lib/modules/*/kernel/drivers/gpu/* /lib/modules/*/kernel/drivers/media/*
+    /lib/modules/*/kernel/drivers/net/[!tvx]* /lib/modules/*/kernel/drivers/infiniband/*
+    /lib/modules/*/kernel/drivers/iio/* /lib/modules/*/kernel/drivers/staging/*
+    /lib/modules/*/kernel/drivers/scsi/* /lib/modules/*/kernel/drivers/usb/*
+    /lib/modules/*/kernel/drivers/input/* /lib/modules/*/kernel/drivers/hwmon/*
+    /lib/modules/*/kernel/drivers/ata/* /lib/modules/*/kernel/drivers/mtd/* /lib/modules/*/kernel/drivers/hid/*
+""".split()
+
+# All that the dom0 needs to find its disk.
+INITRD_MODULES = "virtio_pci\nvirtio_blk\next4\ncrc32c_generic\n"
+
+MASKED = """
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
+    fstrim.timer systemd-networkd-wait-online.service xendomains.service
+""".split()
+
+
+class Dom0Image:
+    """The files that one boot of the lab needs, all in one cache directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.xen = directory / "xen.elf"
+        self.kernel = directory / "vmlinux"
+        self.initrd = directory / "initrd.img"
+        self.disk = directory / "disk.img"
+        self.key = directory.name
+
+
+def dom0_image() -> Dom0Image:
+    """Returns the dom0, built when the cache does not have it."""
+    tree_key = cache.key_of(" ".join(PACKAGES), " ".join(LEFT_OUT), sources.RELEASE, INITRD_MODULES)
+    recipe = [LAB / "dom0", LAB / "guest", Path(__file__), Path(guestimage.__file__)]
+    image_key = cache.key_of(tree_key, *recipe)
+
+    def build(directory: Path) -> None:
+        tree = cache.get("tree", tree_key, _build_tree)
+        with timed("building the dom0's disk"):
+            _build_image(tree / "tree.tar", directory)
+
+    return Dom0Image(cache.get("dom0", image_key, build))
+
+
+def _build_tree(directory: Path) -> None:
+    """Makes tree.tar: the packages as installed, nothing of the lab's own yet."""
+    log = directory / "mmdebstrap.log"
+    command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(PACKAGES)}"]
+    command += [f"--aptopt={option}" for option in sources.apt_options()]
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    command += [
+        "--essential-hook=mkdir -p $1/etc/initramfs-tools/conf.d",
+        '--essential-hook=echo MODULES=list > "$1/etc/initramfs-tools/conf.d/lab"',
+        f'--essential-hook=printf "{INITRD_MODULES}" > "$1/etc/initramfs-tools/modules"',
+        sources.RELEASE, str(directory / "tree.tar"), "-"]
+    with timed("installing Debian and Xen into a tree (once; about two minutes)"), open(log, "w", encoding="utf-8") as out:
+        done = subprocess.run(command, input="\n".join(sources.deb_lines()) + "\n", text=True, stdout=out,
+                              stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        raise RuntimeError(f"mmdebstrap failed:\n{tail}")
+
+
+def _build_image(tree_tar: Path, directory: Path) -> None:
+    root = directory / "root"
+    root.mkdir()
+    # The kernel makes the device nodes itself, and tar may not be allowed to.
+    subprocess.run(["tar", "-xf", tree_tar, "-C", root, "--exclude=./dev/*"], check=True)
+    _take_boot_files(root / "boot", directory)
+    _configure(root)
+    guests = root / "srv/lab"
+    guests.mkdir(parents=True)
+    shutil.copy(directory / "vmlinux", guests / "vmlinux")
+    guestimage.build(root, directory / "guest", guests / "initrd")
+    _make_disk(root, directory / "disk.img")
+    shutil.rmtree(root)
+    shutil.rmtree(directory / "guest")
+
+
+def _take_boot_files(boot: Path, directory: Path) -> None:
+    """Copies out what QEMU loads. Xen takes a multiboot ELF; the kernel is unpacked here because to unpack
+    xz in an emulated machine costs every boot, and every guest, several seconds."""
+    (directory / "xen.elf").write_bytes(gzip.decompress(next(boot.glob("xen-*-amd64.gz")).read_bytes()))
+    (directory / "vmlinux").write_bytes(_unpack_bzimage(next(boot.glob("vmlinuz-*")).read_bytes()))
+    shutil.copy(next(boot.glob("initrd.img-*")), directory / "initrd.img")
+
+
+def _unpack_bzimage(image: bytes) -> bytes:
+    """Returns the ELF kernel inside a bzImage compressed with xz, as Debian's are."""
+    start = image.index(b"\xfd7zXZ\x00")
+    kernel = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(image[start:])
+    if not kernel.startswith(b"\x7fELF"):
+        raise RuntimeError("the kernel inside vmlinuz is not an ELF file")
+    return kernel
+
+
+def _configure(root: Path) -> None:
+    """Adds the lab's own files and makes the system quiet."""
+    shutil.copytree(LAB / "dom0", root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "etc/hostname").write_text("dom0\n", encoding="ascii")
+    (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n", encoding="ascii")
+    (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n", encoding="ascii")
+    # Scenarios read what a boot that ended with a power cut had logged.
+    (root / "var/log/journal").mkdir(exist_ok=True)
+    subprocess.run(["chroot", root, "passwd", "-d", "root"], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    subprocess.run(["systemctl", "--root", root, "--quiet", "enable", "xenlab-agent.service"], check=True)
+    subprocess.run(["systemctl", "--root", root, "--quiet", "mask", *MASKED], check=True)
+
+
+def _make_disk(root: Path, disk: Path) -> None:
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, f"{DISK_MIB}M"], check=True)

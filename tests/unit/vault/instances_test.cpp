@@ -1,0 +1,150 @@
+// The list of instances.
+#include "fixture.h"
+
+using namespace vtpm;
+using namespace vtpm::vault;
+
+TEST_CASE("create, get, list, and all of it after a restart") {
+    Fixture f;
+    f.set_up();
+    const auto b = f.vault->create({"b", 1, {}});
+    const auto wanted = *Uuid::parse("01234567-89ab-cdef-0123-456789abcdef");
+    const auto a = f.vault->create({"a", 2, wanted});
+    REQUIRE(fine(a));
+    REQUIRE(fine(b));
+    CHECK(a->uuid == wanted);
+    CHECK(a->tpm == 2);
+    CHECK(a->state == InstanceState::live);
+    CHECK(a->generation == 1);
+    CHECK(a->sequence == 0);
+    CHECK(a->committed == 0);
+    CHECK(a->bytes == 0);
+    CHECK(a->created > 1'600'000'000);
+    CHECK_FALSE(a->group.is_nil());
+    for (int i = 0; i < 2; ++i) {
+        const auto list = f.vault->list();
+        REQUIRE(fine(list));
+        REQUIRE(list->size() == 2);
+        CHECK((*list)[0].name == "a");
+        CHECK((*list)[1].name == "b");
+        CHECK((*list)[1].tpm == 1);
+        CHECK(f.vault->get(wanted)->name == "a");
+        CHECK(f.vault->status().instances == 2);
+        f.reopen_unlocked();
+    }
+}
+
+TEST_CASE("names and uuids that are refused") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    for (const std::string& name :
+         {std::string(), std::string("-a"), std::string(".a"), std::string("a b"),
+          std::string("a/b"), std::string("\xc3\xa4"), std::string("a\0b", 3), std::string(65, 'a'),
+          std::string("01234567-89ab-cdef-0123-456789abcdef")}) {
+        INFO(name);
+        CHECK(error_of(f.vault->create({name, 2, {}})) == Errc::invalid_argument);
+        CHECK(error_of(f.vault->rename(a, name)) == Errc::invalid_argument);
+    }
+    CHECK(fine(f.vault->create({std::string(64, 'a'), 2, {}})));
+    CHECK(error_of(f.vault->create({"a", 2, {}})) == Errc::already_exists);
+    CHECK(error_of(f.vault->create({"b", 2, a})) == Errc::already_exists);
+    CHECK(error_of(f.vault->create({"b", 0, {}})) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->create({"b", 2, Uuid()})) == Errc::invalid_argument);
+    CHECK(f.vault->list()->size() == 2);
+}
+
+TEST_CASE("find by name, uuid and prefix") {
+    Fixture f;
+    f.set_up();
+    const auto one = *Uuid::parse("abcd0000-0000-4000-8000-000000000001");
+    const auto two = *Uuid::parse("abcd1000-0000-4000-8000-000000000002");
+    REQUIRE(fine(f.vault->create({"web1", 2, one})));
+    REQUIRE(fine(f.vault->create({"beef", 2, two})));
+    CHECK(f.vault->find("web1")->uuid == one);
+    CHECK(f.vault->find("abcd0000-0000-4000-8000-000000000001")->uuid == one);
+    CHECK(f.vault->find("ABCD0")->uuid == one);
+    CHECK(f.vault->find("abcd1000-00")->uuid == two);
+    CHECK(f.vault->find("beef")->uuid == two);  // a name before a prefix
+    CHECK(error_of(f.vault->find("abcd")) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->find("abc")) == Errc::not_found);
+    CHECK(error_of(f.vault->find("-----")) == Errc::not_found);
+    CHECK(error_of(f.vault->find("web")) == Errc::not_found);
+    CHECK(error_of(f.vault->find("")) == Errc::not_found);
+    CHECK(error_of(f.vault->find("ffff")) == Errc::not_found);
+    CHECK(error_of(f.vault->get(Uuid::random())) == Errc::not_found);
+}
+
+TEST_CASE("rename") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    const Uuid b = f.made("b");
+    f.stored(a, 0, "state of a");
+    CHECK(error_of(f.vault->rename(a, "b")) == Errc::already_exists);
+    REQUIRE(fine(f.vault->rename(a, "c")));
+    REQUIRE(fine(f.vault->rename(b, "a")));
+    CHECK(fine(f.vault->rename(b, "a")));
+    f.reopen_unlocked();
+    CHECK(f.vault->find("c")->uuid == a);
+    CHECK(f.vault->find("a")->uuid == b);
+    CHECK(f.loaded(a) == "state of a");
+    CHECK(error_of(f.vault->rename(Uuid::random(), "d")) == Errc::not_found);
+}
+
+TEST_CASE("remove leaves a tombstone and no key") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    const Uuid b = f.made("b");
+    f.stored(a, 0, "state of a");
+    f.stored(b, 0, "state of b");
+    Bytes key;
+    {
+        sqlite3* raw = nullptr;
+        f.close();
+        REQUIRE(sqlite3_open(f.database().c_str(), &raw) == SQLITE_OK);
+        sqlite3_stmt* query = nullptr;
+        REQUIRE(sqlite3_prepare_v2(raw, "SELECT wrapped_key FROM instances WHERE name = 'a'", -1,
+                                   &query, nullptr) == SQLITE_OK);
+        REQUIRE(sqlite3_step(query) == SQLITE_ROW);
+        const auto* data = static_cast<const std::uint8_t*>(sqlite3_column_blob(query, 0));
+        key.assign(data, data + sqlite3_column_bytes(query, 0));
+        sqlite3_finalize(query);
+        sqlite3_close(raw);
+        f.reopen_unlocked();
+    }
+    REQUIRE(key.size() == 40);
+    f.stored(a, 1, "newer state of a");  // so that the log holds the key, too
+    const auto on_disk = [&] {
+        int found = 0;
+        for (const auto& entry : std::filesystem::directory_iterator(f.directory())) {
+            const Bytes bytes = slurp(entry.path());
+            if (std::search(bytes.begin(), bytes.end(), key.begin(), key.end()) != bytes.end()) {
+                ++found;
+            }
+        }
+        return found;
+    };
+    CHECK(on_disk() == 2);
+    REQUIRE(fine(f.vault->remove(a)));
+    CHECK(on_disk() == 0);
+    CHECK_FALSE(f.vault->status().reason);
+
+    for (int i = 0; i < 2; ++i) {
+        CHECK(f.vault->list()->size() == 1);
+        CHECK(f.vault->status().instances == 1);
+        for (const auto& error :
+             {error_of(f.vault->get(a)), error_of(f.vault->load(a)), error_of(f.vault->remove(a)),
+              error_of(f.vault->rename(a, "x")), error_of(f.vault->find(a.to_string())),
+              error_of(f.vault->find("a")), error_of(f.vault->store(a, 2, permanent("x")))}) {
+            CHECK(error == Errc::not_found);
+        }
+        CHECK(f.vault->load(a).error().context.find("deleted") != std::string::npos);
+        CHECK(error_of(f.vault->create({"z", 2, a})) == Errc::already_exists);
+        CHECK(f.loaded(b) == "state of b");
+        f.reopen_unlocked();
+    }
+    CHECK(fine(f.vault->create({"a", 2, {}})));  // the name is free again
+    CHECK(error_of(f.vault->remove(Uuid::random())) == Errc::not_found);
+}

@@ -1,0 +1,376 @@
+// A hostile or broken disk: whatever is done to the database, what comes out is the right content
+// or an error, never other content and never a fresh TPM.
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "fixture.h"
+
+using namespace vtpm;
+using namespace vtpm::vault;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string content_a = "state of a, " + std::string(150, 'a');
+const std::string content_b = "state of b, " + std::string(250, 'b');
+
+// Two instances with state, a third that is fresh, a fourth that is deleted.
+struct Prepared : Fixture {
+    Uuid a, b, fresh, gone;
+
+    Prepared() {
+        set_up();
+        a = made("a");
+        b = made("b");
+        fresh = made("fresh");
+        gone = made("gone");
+        stored(gone, 0, "old");
+        REQUIRE(fine(vault->remove(gone)));
+        stored(a, 0, "older state of a");
+        auto both = permanent(content_a);
+        both.push_back({BlobKind::saved, secret_of("saved state of a")});
+        REQUIRE(fine(vault->store(a, 1, both)));
+        stored(b, 0, content_b);
+        close();
+    }
+};
+
+// Whether one instance gives what it must, or an error. True: the content.
+bool judge(SqliteVault& vault, const Uuid& uuid, const std::string& expected,
+           std::uint64_t sequence) {
+    const auto state = vault.load(uuid);
+    if (!state) {
+        CHECK((state.error().code == Errc::corrupt || state.error().code == Errc::not_found ||
+               state.error().code == Errc::io));
+        if (state.error().code == Errc::not_found) {
+            // Lost altogether: then nobody may make it anew.
+            CHECK_FALSE(vault.create({"again", 2, uuid}));
+        }
+        return false;
+    }
+    CHECK(state->sequence == sequence);
+    CHECK(blob_of(*state, BlobKind::permanent) == expected);
+    return true;
+}
+
+struct Outcome {
+    int refused = 0;  // the whole vault
+    int alone = 0;    // one instance, the other goes on
+    int both = 0;
+    int harmless = 0;
+};
+
+void judge_all(const Prepared& p, chip::Chip& chip, Outcome& outcome) {
+    SqliteVault vault(p.directory(), chip);
+    CHECK(vault.status().phase == Phase::locked);
+    if (!vault.unlock()) {
+        CHECK(vault.status().reason);
+        CHECK_FALSE(vault.setup(false));
+        ++outcome.refused;
+        return;
+    }
+    const bool a = judge(vault, p.a, content_a, 2);
+    const bool b = judge(vault, p.b, content_b, 1);
+    if (const auto state = vault.load(p.fresh))
+        CHECK((state->sequence == 0 && state->blobs.empty()));
+    CHECK_FALSE(vault.load(p.gone));
+    ++(a && b ? outcome.harmless : a || b ? outcome.alone : outcome.both);
+}
+
+}  // namespace
+
+TEST_CASE("every byte of the database flipped, one at a time") {
+    // In memory: this opens the vault some ten thousand times.
+    ::setenv("VTPM_TEST_DIRECTORY", "/dev/shm", 1);
+    Prepared p;
+    ::unsetenv("VTPM_TEST_DIRECTORY");
+    const Bytes good = slurp(p.database());
+    REQUIRE(good.size() > 20'000);
+    // VTPM_TEST_STRIDE=1: all bytes. Else a quarter of them.
+    const char* const wanted = std::getenv("VTPM_TEST_STRIDE");
+    const std::size_t stride = wanted == nullptr ? 4 : std::stoul(wanted);
+    Outcome outcome;
+    for (std::size_t at = 0; at < good.size(); at += stride) {
+        Bytes bad = good;
+        bad[at] ^= static_cast<std::uint8_t>(1U << ((at / stride) % 8));
+        spit(p.database(), bad);
+        INFO("byte " << at);
+        judge_all(p, p.chip, outcome);
+        fs::remove(p.directory() / "vault.db-wal");
+    }
+    WARN(good.size() << " bytes, stride " << stride << ": whole vault refused " << outcome.refused
+                     << ", one instance alone " << outcome.alone << ", both " << outcome.both
+                     << ", harmless " << outcome.harmless);
+    CHECK(outcome.refused > 100);
+    CHECK(outcome.alone > 100);
+    CHECK(outcome.harmless > 100);  // free space of pages
+    spit(p.database(), good);
+    judge_all(p, p.chip, outcome);
+}
+
+TEST_CASE("truncated databases") {
+    Prepared p;
+    const Bytes good = slurp(p.database());
+    Outcome outcome;
+    for (std::size_t size = 0; size < good.size(); size += 509) {
+        Bytes cut = good;
+        cut.resize(size);
+        spit(p.database(), cut);
+        INFO("size " << size);
+        judge_all(p, p.chip, outcome);
+        fs::remove(p.directory() / "vault.db-wal");
+    }
+    CHECK(outcome.harmless == 0);
+}
+
+TEST_CASE("one instance's damage is its own") {
+    Prepared p;
+    std::string what;
+    SECTION("its permanent record is changed") {
+        what = "UPDATE records SET content = zeroblob(length(content)) WHERE id = 5";
+    }
+    SECTION("its permanent record is missing") {
+        what = "DELETE FROM records WHERE id = 5";
+    }
+    SECTION("another of its records is missing") {
+        what = "DELETE FROM records WHERE id = 7";
+    }
+    SECTION("a record too many") {
+        what =
+            "INSERT INTO records SELECT 6, 1, generation, sequence, anchor, content FROM records"
+            " WHERE id = 5";
+    }
+    SECTION("its record is another instance's") {
+        what =
+            "UPDATE records SET content = (SELECT content FROM records WHERE id = 9)"
+            " WHERE id = 5";
+    }
+    SECTION("its records are swapped") {
+        what =
+            "UPDATE records SET content = (SELECT content FROM records WHERE id = 12 - records.id)"
+            " WHERE id IN (5, 7)";
+    }
+    SECTION("the sequence of a record") {
+        what = "UPDATE records SET sequence = 1 WHERE id = 5";
+    }
+    SECTION("the type of a record") {
+        what = "UPDATE records SET content = 'text' WHERE id = 5";
+    }
+    SECTION("its sequence") {
+        what = "UPDATE instances SET sequence = 1 WHERE id = 1";
+    }
+    SECTION("its row says fresh") {
+        what =
+            "UPDATE instances SET sequence = 0, last_store = NULL, digest_1 = NULL,"
+            " digest_3 = NULL WHERE id = 1";
+    }
+    SECTION("its row and records say fresh") {
+        what =
+            "UPDATE instances SET sequence = 0, last_store = NULL, digest_1 = NULL,"
+            " digest_3 = NULL, bytes_1 = 0, bytes_3 = 0 WHERE id = 1;"
+            " DELETE FROM records WHERE instance_id = 1";
+    }
+    SECTION("its key is another's") {
+        what =
+            "UPDATE instances SET wrapped_key = (SELECT wrapped_key FROM instances WHERE id = 2)"
+            " WHERE id = 1";
+    }
+    SECTION("its row is a copy of another's") {
+        what =
+            "DELETE FROM records WHERE instance_id = 1; DELETE FROM instances WHERE id = 1;"
+            " INSERT INTO instances SELECT 1, group_id, (SELECT x'" +
+            to_hex(p.a.bytes()) +
+            "'), 'a', tpm, group_uuid, state, generation, sequence, created, committed, bytes_1,"
+            " bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, mac"
+            " FROM instances WHERE id = 2";
+    }
+    SECTION("its name") {
+        what = "UPDATE instances SET name = 'other' WHERE id = 1";
+    }
+    SECTION("a name for terminals") {
+        what = "UPDATE instances SET name = char(27) || '[2J' WHERE id = 1";
+    }
+    SECTION("its TPM's kind") {
+        what = "UPDATE instances SET tpm = 1 WHERE id = 1";
+    }
+    SECTION("its state") {
+        what = "UPDATE instances SET state = 3 WHERE id = 1";
+    }
+    SECTION("its generation") {
+        what = "UPDATE instances SET generation = 2 WHERE id = 1";
+    }
+    SECTION("NULL everywhere") {
+        what = "UPDATE instances SET name = NULL, tpm = NULL, mac = NULL WHERE id = 1";
+    }
+    SECTION("numbers out of range") {
+        what =
+            "UPDATE instances SET tpm = 257, state = -1, sequence = -1, bytes_1 ="
+            " 9223372036854775807 WHERE id = 1";
+    }
+    SECTION("two rows for it") {
+        what =
+            "INSERT INTO instances SELECT 77, group_id, uuid, name, tpm, group_uuid, state,"
+            " generation, sequence, created, committed, bytes_1, bytes_2, bytes_3, wrapped_key,"
+            " last_store, digest_1, digest_2, digest_3, mac FROM instances WHERE id = 1";
+    }
+    INFO(what);
+    sql(p.database(), what);
+
+    p.reopen_unlocked();
+    auto state = p.vault->load(p.a);
+    REQUIRE_FALSE(state);
+    CHECK(state.error().code == Errc::corrupt);
+    CHECK(state.error().next == NextAction::ask_operator);
+    CHECK(error_of(p.vault->store(p.a, 2, permanent("x"))) == Errc::corrupt);
+    CHECK(error_of(p.vault->store(p.a, 0, permanent("x"))) == Errc::corrupt);
+    CHECK(error_of(p.vault->rename(p.a, "new")) == Errc::corrupt);
+    CHECK_FALSE(p.vault->create({"again", 2, p.a}));
+    const auto shown = p.vault->get(p.a);
+    REQUIRE(fine(shown));
+    CHECK(shown->state == InstanceState::quarantined);
+    CHECK(shown->name.find('\x1b') == std::string::npos);
+    const auto list = p.vault->list();
+    REQUIRE(fine(list));
+    CHECK(list->size() == 3);
+    CHECK(p.vault->status().quarantined == 1);
+    CHECK(p.vault->status().phase == Phase::open);
+    CHECK(p.vault->status().reason->code == Errc::corrupt);
+
+    // The others go on, also over a restart.
+    CHECK(p.loaded(p.b) == content_b);
+    CHECK(p.stored(p.b, 1, "newer state of b") == 2);
+    const Uuid added = p.made("added");
+    p.reopen_unlocked();
+    CHECK(p.loaded(p.b) == "newer state of b");
+    CHECK(p.vault->load(added)->sequence == 0);
+    CHECK(error_of(p.vault->load(p.a)) == Errc::corrupt);
+
+    // Deleting is the one thing that can be done with it, and heals the table.
+    REQUIRE(fine(p.vault->remove(p.a)));
+    p.reopen_unlocked();
+    CHECK(error_of(p.vault->load(p.a)) == Errc::not_found);
+    CHECK_FALSE(p.vault->create({"again", 2, p.a}));
+    CHECK_FALSE(p.vault->status().reason);
+    CHECK(p.loaded(p.b) == "newer state of b");
+}
+
+TEST_CASE("a uuid whose row is damaged beyond telling is not given away") {
+    Prepared p;
+    sql(p.database(), "UPDATE instances SET uuid = randomblob(16) WHERE id = 1");
+    p.reopen_unlocked();
+    CHECK(error_of(p.vault->load(p.a)) == Errc::not_found);
+    CHECK(error_of(p.vault->create({"again", 2, p.a})) == Errc::corrupt);
+    CHECK(p.vault->status().quarantined == 1);
+    CHECK(fine(p.vault->create({"other", 2, {}})));
+}
+
+TEST_CASE("an older copy of one instance, whole or in part, is not served") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    const Uuid b = f.made("b");
+    f.stored(a, 0, "one");
+    f.stored(b, 0, "state of b");
+    f.close();
+    const Bytes before = slurp(f.database());
+    f.reopen_unlocked();
+    f.stored(a, 1, "two");
+    f.close();
+    const fs::path old = f.temporary.path() / "old.db";
+    spit(old, before);
+    const std::string attach = "ATTACH '" + old.string() + "' AS old; ";
+
+    SECTION("the record only") {
+        sql(f.database(), attach + "REPLACE INTO records SELECT * FROM old.records WHERE id = 5");
+        f.reopen_unlocked();
+        CHECK(error_of(f.vault->load(a)) == Errc::corrupt);
+        CHECK(f.loaded(b) == "state of b");
+    }
+    SECTION("the row only") {
+        sql(f.database(),
+            attach + "REPLACE INTO instances SELECT * FROM old.instances WHERE id = 1");
+        f.reopen();
+        CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
+    }
+    SECTION("row and record") {
+        sql(f.database(), attach +
+                              "REPLACE INTO instances SELECT * FROM old.instances WHERE id = 1;"
+                              "REPLACE INTO records SELECT * FROM old.records WHERE id = 5");
+        f.reopen();
+        CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
+        CHECK(error_of(f.vault->load(a)) == Errc::locked);
+    }
+    SECTION("the MAC of the table only") {
+        sql(f.database(), attach + "REPLACE INTO total SELECT * FROM old.total");
+        f.reopen();
+        CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
+    }
+}
+
+TEST_CASE("rows that are missing are missed") {
+    Prepared p;
+    SECTION("an instance") {
+        sql(p.database(),
+            "DELETE FROM records WHERE instance_id = 1;"
+            " DELETE FROM instances WHERE id = 1");
+    }
+    SECTION("a tombstone") {
+        sql(p.database(), "DELETE FROM instances WHERE id = 4");
+    }
+    SECTION("a fresh instance") {
+        sql(p.database(), "DELETE FROM instances WHERE id = 3");
+    }
+    SECTION("all instances") {
+        sql(p.database(), "DELETE FROM records; DELETE FROM instances");
+    }
+    SECTION("the MAC of the table") {
+        sql(p.database(), "DELETE FROM total");
+    }
+    SECTION("the group") {
+        sql(p.database(), "DELETE FROM groups");
+    }
+    SECTION("the vault") {
+        sql(p.database(), "DELETE FROM vault");
+    }
+    p.reopen();
+    CHECK(error_of(p.vault->unlock()) == Errc::corrupt);
+    CHECK(p.vault->status().phase == Phase::locked);
+    CHECK(error_of(p.vault->setup(false)).has_value());
+}
+
+TEST_CASE("the rows that open the rest are verified") {
+    Prepared p;
+    SECTION("another group key") {
+        sql(p.database(),
+            "UPDATE groups SET sealed_public = (SELECT root_public FROM vault),"
+            " sealed_private = (SELECT root_private FROM vault)");
+    }
+    SECTION("the group's name") {
+        sql(p.database(), "UPDATE groups SET name = 'other'");
+    }
+    SECTION("another manager") {
+        sql(p.database(), "UPDATE vault SET manager = randomblob(16)");
+    }
+    SECTION("another anchor") {
+        sql(p.database(), "UPDATE vault SET anchor = randomblob(32)");
+    }
+    SECTION("another epoch") {
+        sql(p.database(), "UPDATE vault SET epoch = 7");
+    }
+    SECTION("the text about the chip") {
+        sql(p.database(), "UPDATE vault SET chip_firmware = '9'");
+    }
+    SECTION("the sealed root key") {
+        sql(p.database(), "UPDATE vault SET root_private = zeroblob(length(root_private))");
+    }
+    SECTION("two rows") {
+        sql(p.database(),
+            "INSERT INTO vault SELECT 2, manager, created, chip_public, chip_name,"
+            " chip_manufacturer, chip_firmware, root_public, root_private,"
+            " default_group, escrow, epoch, anchor, mac FROM vault");
+    }
+    p.reopen();
+    CHECK(error_of(p.vault->unlock()) == Errc::corrupt);
+}

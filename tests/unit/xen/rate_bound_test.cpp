@@ -1,0 +1,34 @@
+#include "vtpm/xen/rate_bound.h"
+
+#include <catch2/catch.hpp>
+
+using namespace vtpm::xen;
+using namespace std::chrono_literals;
+
+TEST_CASE("a burst, then one each interval") {
+    RateBound bound(3, 1s);
+    const RateBound::Clock::time_point start{1000s};
+    for (int i = 0; i < 3; ++i) {
+        REQUIRE(bound.allows(start));
+        bound.take(start);
+    }
+    CHECK_FALSE(bound.allows(start));
+    CHECK(bound.allowed_from() == start + 1s);
+    CHECK_FALSE(bound.allows(start + 999ms));
+    REQUIRE(bound.allows(start + 1s));
+    bound.take(start + 1s);
+    CHECK_FALSE(bound.allows(start + 1s));
+}
+
+TEST_CASE("rest gives the burst back, and no more than the burst") {
+    RateBound bound(2, 1s);
+    RateBound::Clock::time_point now{1000s};
+    bound.take(now);
+    bound.take(now);
+    now += 3600s;
+    for (int i = 0; i < 2; ++i) {
+        REQUIRE(bound.allows(now));
+        bound.take(now);
+    }
+    CHECK_FALSE(bound.allows(now));
+}
