@@ -16,7 +16,6 @@ pkg_check_modules(tpms REQUIRED IMPORTED_TARGET libtpms)
 pkg_check_modules(tss2 REQUIRED IMPORTED_TARGET tss2-esys tss2-mu tss2-tctildr)
 pkg_check_modules(sqlite REQUIRED IMPORTED_TARGET sqlite3)
 pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)
-pkg_check_modules(toml REQUIRED IMPORTED_TARGET tomlplusplus)
 
 # The schema of our own processes' messages. Generated code is not held to our warnings.
 set(PROTO ${PROJECT_SOURCE_DIR}/src/wire/messages.proto)

@@ -12,7 +12,8 @@ namespace vtpm::engine_program {
 
 CancelWatcher::CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events)
     : ring_(ring), events_(events), wake_(::eventfd(0, EFD_CLOEXEC)) {
-    if (!wake_.valid()) throw std::runtime_error("eventfd failed");
+    if (!wake_.valid())
+        throw std::runtime_error("eventfd failed");
     thread_ = std::thread([this] { run(); });
 }
 
@@ -51,7 +52,8 @@ void CancelWatcher::run() {
             watch();
             lock.lock();
         }
-        if (phase_ != Phase::leaving) continue;
+        if (phase_ != Phase::leaving)
+            continue;
         std::uint64_t count = 0;
         // Takes back the wake-up of this watch; it was written before the phase changed.
         (void)!::read(wake_.get(), &count, sizeof(count));
@@ -66,11 +68,16 @@ void CancelWatcher::watch() {
     std::array<pollfd, 2> wanted = {pollfd{wake_.get(), POLLIN, 0},
                                     pollfd{events_.fd(), POLLIN, 0}};
     for (;;) {
-        if (ring_.cancel_requested()) engine_->cancel();
-        if (::poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR) return;
-        if (wanted[0].revents != 0) return;
-        if (wanted[1].revents == 0) continue;
-        if ((wanted[1].revents & POLLIN) == 0 || !events_.consume()) return;
+        if (ring_.cancel_requested())
+            engine_->cancel();
+        if (::poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR)
+            return;
+        if (wanted[0].revents != 0)
+            return;
+        if (wanted[1].revents == 0)
+            continue;
+        if ((wanted[1].revents & POLLIN) == 0 || !events_.consume())
+            return;
     }
 }
 

@@ -1,9 +1,9 @@
 // CancelWatcher: a second thread that looks for the guest's CANCEL while the first one is inside a
 // command that can take long.
 //
-// The event channel has one reader at a time: while a Watch lives it is the watcher's, else the main
-// thread's. A Watch's end waits until the watcher has let go, so that no event can fall between them;
-// the main thread looks at the page before it polls again.
+// The event channel has one reader at a time: while a Watch lives it is the watcher's, else the
+// main thread's. A Watch's end waits until the watcher has let go, so that no event can fall
+// between them; the main thread looks at the page before it polls again.
 #pragma once
 
 #include <condition_variable>
@@ -48,7 +48,7 @@ class CancelWatcher {
     Fd wake_;  // eventfd: a watch is over
     std::mutex mutex_;
     std::condition_variable changed_;
-    Phase phase_ = Phase::idle;        // guarded by mutex_
+    Phase phase_ = Phase::idle;         // guarded by mutex_
     engine::Engine* engine_ = nullptr;  // set while watching
     std::thread thread_;
 };

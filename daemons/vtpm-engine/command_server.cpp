@@ -17,7 +17,8 @@ std::size_t CommandServer::handle(ByteView request, std::uint8_t locality,
     }
     const std::size_t size = execute(request, header->code, locality, response);
     auto changes = engine_.take_changes();
-    if (changes.empty()) return size;
+    if (changes.empty())
+        return size;
     const auto committed = state_.commit(std::move(changes));
     // Say it when it begins and when it ends: a guest can repeat the command as fast as it likes.
     if (committed.has_value() == commit_failing_) {
@@ -29,7 +30,8 @@ std::size_t CommandServer::handle(ByteView request, std::uint8_t locality,
                           committed.error().context);
         }
     }
-    if (committed) return size;
+    if (committed)
+        return size;
     return tpm::write_refusal(version_, tpm::Refusal::not_committed, response);
 }
 

@@ -1,5 +1,5 @@
-// CommandServer: what happens to one guest command between the ring and the TPM: checks that need no
-// TPM, execution, and the durable commit of what it changed, before the answer may be seen.
+// CommandServer: what happens to one guest command between the ring and the TPM: checks that need
+// no TPM, execution, and the durable commit of what it changed, before the answer may be seen.
 #pragma once
 
 #include "cancel_watcher.h"

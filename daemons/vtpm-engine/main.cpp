@@ -67,8 +67,8 @@ int main(int argc, char** argv) {
     ::signal(SIGXFSZ, SIG_IGN);
 
     auto page = required(xen::map_grant(arguments.domain, arguments.ring_ref));
-    auto events = required(
-        xen::LibxenEventChannel::bind(arguments.domain, arguments.event_channel));
+    auto events =
+        required(xen::LibxenEventChannel::bind(arguments.domain, arguments.event_channel));
     required(events->restrict_to(arguments.domain));
 
     confine(arguments, events->fd());
@@ -79,7 +79,8 @@ int main(int argc, char** argv) {
     wire::Channel doorman{Fd(doorman_fd)};
     engine_program::StateClient state{Fd(manager_fd)};
     const auto ended = engine_program::Service({*events, ring, watcher}, doorman, state).run();
-    if (!ended) spdlog::error("engine ends: {}", ended.error().context);
+    if (!ended)
+        spdlog::error("engine ends: {}", ended.error().context);
     // No destructors: what they would close or unmap is the kernel's to clean up, and the jail
     // allows no more than serving needed.
     std::_Exit(ended ? EXIT_SUCCESS : EXIT_FAILURE);

@@ -26,14 +26,16 @@ Result<void> Service::run() {
     VTPM_CHECK(power_on());
     // A command may have been on the page before the event channel was bound.
     VTPM_CHECK(serve_ring());
-    while (!ended_) VTPM_CHECK(wait());
+    while (!ended_)
+        VTPM_CHECK(wait());
     return {};
 }
 
 Result<void> Service::power_on() {
     VTPM_TRY(auto frame, doorman_.receive(order_time));
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
-    if (!order.has_power_on()) return fail(Errc::malformed, "the first order must be PowerOn");
+    if (!order.has_power_on())
+        return fail(Errc::malformed, "the first order must be PowerOn");
     VTPM_TRY(const auto version, tpm::version_from_number(order.power_on().tpm()));
     if (order.power_on().failed()) {
         fail_tpm(version);
@@ -79,23 +81,26 @@ Result<void> Service::wait() {
     std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
                                     pollfd{serving_ ? ring_.events.fd() : -1, POLLIN, 0}};
     if (::poll(wanted.data(), wanted.size(), -1) < 0) {
-        if (errno == EINTR) return {};
+        if (errno == EINTR)
+            return {};
         return fail_errno("poll", errno);
     }
     if (wanted[1].revents != 0) {
         VTPM_CHECK(ring_.events.consume());
         VTPM_CHECK(serve_ring());
     }
-    if (wanted[0].revents != 0) return obey();
+    if (wanted[0].revents != 0)
+        return obey();
     return {};
 }
 
-// Several commands in a row if the guest has them ready, then back to poll: vtpmd must be heard even
-// if the guest never pauses.
+// Several commands in a row if the guest has them ready, then back to poll: vtpmd must be heard
+// even if the guest never pauses.
 Result<void> Service::serve_ring() {
     for (std::size_t i = 0; i < no_wait_polls; ++i) {
         VTPM_TRY(const auto served, ring_.ring.serve(*server_));
-        if (served == xen::Served::nothing) break;
+        if (served == xen::Served::nothing)
+            break;
     }
     return {};
 }
@@ -111,9 +116,12 @@ Result<void> Service::obey() {
             report.mutable_quiesced()->set_commands(server_->commands());
             return doorman_.send(report);
         }
-        case Order::kHandOver: return hand_over();
-        case Order::kPowerOff: return power_off();
-        default: return fail(Errc::malformed, "an order of no known kind");
+        case Order::kHandOver:
+            return hand_over();
+        case Order::kPowerOff:
+            return power_off();
+        default:
+            return fail(Errc::malformed, "an order of no known kind");
     }
 }
 
@@ -122,9 +130,11 @@ Result<void> Service::hand_over() {
     serving_ = false;
     ended_ = true;
     auto state = tpm_->volatile_state();
-    if (!state) return report_failure(state.error());
+    if (!state)
+        return report_failure(state.error());
     auto committed = state_.commit(tpm_->take_changes());
-    if (!committed) return report_failure(committed.error());
+    if (!committed)
+        return report_failure(committed.error());
     Report report;
     report.mutable_handed_over();
     return doorman_.send(report, state->view());
@@ -135,7 +145,8 @@ Result<void> Service::power_off() {
     ended_ = true;
     tpm_->power_off();
     const auto committed = state_.commit(tpm_->take_changes());
-    if (!committed) return report_failure(committed.error());
+    if (!committed)
+        return report_failure(committed.error());
     Report report;
     report.mutable_powered_off();
     return doorman_.send(report);

@@ -14,14 +14,16 @@ constexpr std::chrono::seconds answer_time{60};
 
 Result<wire::proto::EngineReply> reply_in(const wire::Frame& frame) {
     VTPM_TRY(auto reply, wire::parse<wire::proto::EngineReply>(frame));
-    if (reply.has_failure()) return tl::unexpected<Error>(wire::to_error(reply.failure()));
+    if (reply.has_failure())
+        return tl::unexpected<Error>(wire::to_error(reply.failure()));
     return reply;
 }
 
 Result<engine::StateKind> kind_from_number(std::uint32_t number) {
     using engine::StateKind;
     for (const auto kind : {StateKind::permanent, StateKind::saved}) {
-        if (number == static_cast<std::uint32_t>(kind)) return kind;
+        if (number == static_cast<std::uint32_t>(kind))
+            return kind;
     }
     return fail(Errc::malformed, "vtpmmgrd sent an unknown kind of state");
 }
@@ -34,7 +36,8 @@ Result<LoadedState> StateClient::load() {
     VTPM_CHECK(channel_.send(request));
     VTPM_TRY(const auto frame, channel_.receive(answer_time));
     VTPM_TRY(const auto reply, reply_in(frame));
-    if (!reply.has_loaded()) return fail(Errc::malformed, "vtpmmgrd sent no state");
+    if (!reply.has_loaded())
+        return fail(Errc::malformed, "vtpmmgrd sent no state");
     LoadedState state;
     ByteReader reader(frame.payload.view());
     for (const auto& blob : reply.loaded().blob()) {
@@ -44,7 +47,8 @@ Result<LoadedState> StateClient::load() {
     }
     VTPM_TRY(const auto seed, reader.bytes(reply.loaded().seed()));
     state.seed = SecretBytes::copy_of(seed);
-    if (reader.left() != 0) return fail(Errc::malformed, "vtpmmgrd sent bytes left over");
+    if (reader.left() != 0)
+        return fail(Errc::malformed, "vtpmmgrd sent bytes left over");
     state.sequence = sequence_ = reply.loaded().sequence();
     // Sequence and content say the same thing twice; if they disagree, nothing may be manufactured.
     const bool has_permanent =
@@ -58,7 +62,8 @@ Result<LoadedState> StateClient::load() {
 
 Result<void> StateClient::commit(std::vector<engine::StateBlob> changes) {
     remember(std::move(changes));
-    if (pending_.empty()) return {};
+    if (pending_.empty())
+        return {};
     return send_pending();
 }
 
@@ -85,7 +90,8 @@ Result<void> StateClient::send_pending() {
     SecretBytes payload(total);
     auto* out = payload.span().data();
     for (const auto& change : pending_) {
-        if (!change.content) continue;
+        if (!change.content)
+            continue;
         const auto content = change.content->view();
         out = std::copy(content.begin(), content.end(), out);
     }

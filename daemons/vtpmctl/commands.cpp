@@ -15,10 +15,13 @@ namespace {
 using wire::proto::Instance;
 using wire::proto::Request;
 
-void print(const nlohmann::json& json) { std::cout << json.dump(2) << "\n"; }
+void print(const nlohmann::json& json) {
+    std::cout << json.dump(2) << "\n";
+}
 
 void print(const Instance& instance, Output output) {
-    if (output.json) return print(to_json(instance));
+    if (output.json)
+        return print(to_json(instance));
     std::cout << describe(instance);
 }
 
@@ -28,7 +31,8 @@ class RecoveryFile {
   public:
     explicit RecoveryFile(std::string path) : path_(std::move(path)) {}
     ~RecoveryFile() {
-        if (file_.valid() && !kept_) ::unlink(path_.c_str());
+        if (file_.valid() && !kept_)
+            ::unlink(path_.c_str());
     }
     RecoveryFile(const RecoveryFile&) = delete;
     RecoveryFile& operator=(const RecoveryFile&) = delete;
@@ -38,12 +42,14 @@ class RecoveryFile {
         if (!file_.valid() && errno == EEXIST) {
             return fail(Errc::already_exists, path_ + " exists; name a new file");
         }
-        if (!file_.valid()) return fail_errno(path_, errno);
+        if (!file_.valid())
+            return fail_errno(path_, errno);
         return {};
     }
     Result<void> keep(const SecretBytes& key) {
         VTPM_CHECK(write_all(file_.get(), key.view()));
-        if (::fsync(file_.get()) != 0) return fail_errno(path_, errno);
+        if (::fsync(file_.get()) != 0)
+            return fail_errno(path_, errno);
         kept_ = true;
         return {};
     }
@@ -57,11 +63,13 @@ class RecoveryFile {
 Result<Answer> ask_setup(ManagerConnection& manager, const std::string& recovery_out) {
     Request request;
     request.mutable_setup()->set_recovery_key(!recovery_out.empty());
-    if (recovery_out.empty()) return manager.ask(request);
+    if (recovery_out.empty())
+        return manager.ask(request);
     RecoveryFile file(recovery_out);
     VTPM_CHECK(file.make());
     VTPM_TRY(auto answer, manager.ask(request));
-    if (answer.payload.empty()) return fail(Errc::malformed, "vtpmmgrd sent no recovery key");
+    if (answer.payload.empty())
+        return fail(Errc::malformed, "vtpmmgrd sent no recovery key");
     VTPM_CHECK(file.keep(answer.payload));
     return answer;
 }
@@ -71,14 +79,19 @@ Result<Answer> ask_setup(ManagerConnection& manager, const std::string& recovery
 int exit_code(const Error& error) {
     switch (error.code) {
         case Errc::unavailable:
-        case Errc::timeout: return 3;
+        case Errc::timeout:
+            return 3;
         case Errc::locked:
         case Errc::not_set_up:
         case Errc::chip:
-        case Errc::wrong_chip: return 4;
-        case Errc::not_found: return 5;
-        case Errc::in_use: return 6;
-        default: return 1;
+        case Errc::wrong_chip:
+            return 4;
+        case Errc::not_found:
+            return 5;
+        case Errc::in_use:
+            return 6;
+        default:
+            return 1;
     }
 }
 
@@ -86,11 +99,14 @@ Result<void> setup(ManagerConnection& manager, const std::string& recovery_out, 
     const auto answer = ask_setup(manager, recovery_out);
     const bool before = !answer && answer.error().code == Errc::already_exists &&
                         recovery_out.empty();  // setting up twice is not a mistake
-    if (!answer && !before) return tl::make_unexpected(answer.error());
+    if (!answer && !before)
+        return tl::make_unexpected(answer.error());
     if (output.json) {
         nlohmann::json json = {{"already_set_up", before}};
-        if (answer) json["manager"] = uuid_text(answer->message.setup().manager());
-        if (!recovery_out.empty()) json["recovery_key"] = recovery_out;
+        if (answer)
+            json["manager"] = uuid_text(answer->message.setup().manager());
+        if (!recovery_out.empty())
+            json["recovery_key"] = recovery_out;
         print(json);
         return {};
     }
@@ -101,8 +117,9 @@ Result<void> setup(ManagerConnection& manager, const std::string& recovery_out, 
     std::cout << "This host is manager " << uuid_text(answer->message.setup().manager())
               << ". Its keys are sealed to the host's TPM.\n";
     if (recovery_out.empty()) {
-        std::cout << "No recovery key was made: if the TPM or the mainboard dies, so do the guests' "
-                     "TPMs.\nTo make one: vtpmctl setup --recovery-out FILE\n";
+        std::cout
+            << "No recovery key was made: if the TPM or the mainboard dies, so do the guests' "
+               "TPMs.\nTo make one: vtpmctl setup --recovery-out FILE\n";
     } else {
         std::cout << "The recovery key is in " << recovery_out
                   << ". Move it off this machine: who has it and the disk has every guest's TPM.\n";
@@ -135,7 +152,8 @@ Result<void> list(ManagerConnection& manager, Output output) {
     for (bool more = true; more;) {
         Request request;
         request.mutable_list();
-        if (!instances.empty()) request.mutable_list()->set_after(instances.back().uuid());
+        if (!instances.empty())
+            request.mutable_list()->set_after(instances.back().uuid());
         VTPM_TRY(const auto answer, manager.ask(request));
         const auto& page = answer.message.page();
         instances.insert(instances.end(), page.instance().begin(), page.instance().end());
@@ -148,7 +166,8 @@ Result<void> list(ManagerConnection& manager, Output output) {
         return {};
     }
     auto json = nlohmann::json::array();
-    for (const auto& instance : instances) json.push_back(to_json(instance));
+    for (const auto& instance : instances)
+        json.push_back(to_json(instance));
     print(json);
     return {};
 }

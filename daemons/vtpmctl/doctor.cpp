@@ -20,18 +20,22 @@ namespace {
 
 using Findings = std::vector<Finding>;
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+    return ::access(path.c_str(), F_OK) == 0;
+}
 
 bool exists_any(std::initializer_list<const char*> paths) {
     for (const char* path : paths) {
-        if (exists(path)) return true;
+        if (exists(path))
+            return true;
     }
     return false;
 }
 
 std::string first_line(const char* path) {
     const auto content = read_file(path, 4096);
-    if (!content) return "";
+    if (!content)
+        return "";
     const std::string text(content->begin(), content->end());
     return text.substr(0, text.find('\n'));
 }
@@ -48,7 +52,8 @@ void examine_xen(Findings& findings) {
           "xen-system-amd64), and run vtpmctl in dom0");
     std::string missing;
     for (const char* node : {"gntdev", "evtchn", "privcmd"}) {
-        if (!exists(std::string("/dev/xen/") + node)) missing += std::string(" /dev/xen/") + node;
+        if (!exists(std::string("/dev/xen/") + node))
+            missing += std::string(" /dev/xen/") + node;
     }
     check(findings, missing.empty(), "xen devices", "there",
           "missing:" + missing + "; try: modprobe -a xen-gntdev xen-evtchn xen-privcmd");
@@ -69,11 +74,12 @@ void examine_chip(Findings& findings) {
 }
 
 void examine_installation(Findings& findings) {
-    check(findings,
-          exists_any({"/usr/lib/udev/rules.d/70-xen-vtpm.rules",
-                      "/lib/udev/rules.d/70-xen-vtpm.rules", "/etc/udev/rules.d/70-xen-vtpm.rules"}),
-          "udev rule", "there",
-          "70-xen-vtpm.rules is missing: guests' devices will not be noticed; reinstall xen-vtpm");
+    check(
+        findings,
+        exists_any({"/usr/lib/udev/rules.d/70-xen-vtpm.rules",
+                    "/lib/udev/rules.d/70-xen-vtpm.rules", "/etc/udev/rules.d/70-xen-vtpm.rules"}),
+        "udev rule", "there",
+        "70-xen-vtpm.rules is missing: guests' devices will not be noticed; reinstall xen-vtpm");
     check(findings, ::access("/etc/xen/scripts/vtpm", X_OK) == 0, "hotplug script", "there",
           "/etc/xen/scripts/vtpm is missing or not executable; reinstall xen-vtpm");
 }
@@ -112,9 +118,10 @@ void examine_vault(Findings& findings, const wire::proto::Status& status) {
           "open, " + std::to_string(status.instances()) + " instances",
           status.phase() + ": " + status.reason().context());
     if (!status.recovery()) {
-        findings.push_back({Health::warning, "recovery",
-                            "no recovery key: a dead mainboard takes the guests' TPMs with it; run: "
-                            "vtpmctl setup --recovery-out FILE"});
+        findings.push_back(
+            {Health::warning, "recovery",
+             "no recovery key: a dead mainboard takes the guests' TPMs with it; run: "
+             "vtpmctl setup --recovery-out FILE"});
     }
     const std::int64_t now = std::time(nullptr);
     check(findings, status.last_commit() <= now + 60, "clock",
@@ -131,14 +138,18 @@ void examine_manager(Findings& findings, const std::string& socket) {
                              : Result<Answer>(tl::make_unexpected(connection.error()));
     check(findings, answer.has_value(), "vtpmmgrd", "answers",
           answer ? "" : answer.error().context + "; look at: journalctl -u vtpmmgrd");
-    if (answer) examine_vault(findings, answer->message.status());
+    if (answer)
+        examine_vault(findings, answer->message.status());
 }
 
 std::string_view word(Health health) {
     switch (health) {
-        case Health::fine: return "ok";
-        case Health::warning: return "warning";
-        case Health::problem: return "PROBLEM";
+        case Health::fine:
+            return "ok";
+        case Health::warning:
+            return "warning";
+        case Health::problem:
+            return "PROBLEM";
     }
     return "?";
 }
@@ -160,15 +171,15 @@ bool report(const Findings& findings, bool json) {
     auto list = nlohmann::json::array();
     for (const auto& finding : findings) {
         healthy = healthy && finding.health != Health::problem;
-        list.push_back({{"check", finding.subject},
-                        {"result", word(finding.health)},
-                        {"text", finding.text}});
+        list.push_back(
+            {{"check", finding.subject}, {"result", word(finding.health)}, {"text", finding.text}});
         if (!json) {
             std::cout << word(finding.health) << std::string(9 - word(finding.health).size(), ' ')
                       << finding.subject << ": " << finding.text << "\n";
         }
     }
-    if (json) std::cout << list.dump(2) << "\n";
+    if (json)
+        std::cout << list.dump(2) << "\n";
     return healthy;
 }
 

@@ -58,24 +58,35 @@ void describe_commands(CLI::App& app, Arguments& a) {
 
 Result<void> run(const std::string& command, const Arguments& a) {
     VTPM_TRY(auto manager, ManagerConnection::open(a.socket));
-    if (command == "setup") return setup(manager, a.recovery_out, a.output);
-    if (command == "create") return create(manager, a.create, a.output);
-    if (command == "list") return list(manager, a.output);
-    if (command == "show") return show(manager, a.selector, a.output);
-    if (command == "rename") return rename(manager, a.selector, a.new_name, a.output);
-    if (command == "delete") return control::remove(manager, a.selector, a.output);
+    if (command == "setup")
+        return setup(manager, a.recovery_out, a.output);
+    if (command == "create")
+        return create(manager, a.create, a.output);
+    if (command == "list")
+        return list(manager, a.output);
+    if (command == "show")
+        return show(manager, a.selector, a.output);
+    if (command == "rename")
+        return rename(manager, a.selector, a.new_name, a.output);
+    if (command == "delete")
+        return control::remove(manager, a.selector, a.output);
     return status(manager, a.output);
 }
 
 // The error, and what to do about it.
 std::string advice(const Error& error) {
     switch (error.code) {
-        case Errc::not_set_up: return "run: vtpmctl setup";
-        case Errc::unavailable: return "try: systemctl start vtpmmgrd.socket; then: vtpmctl doctor";
-        case Errc::permission: return "run it as root";
+        case Errc::not_set_up:
+            return "run: vtpmctl setup";
+        case Errc::unavailable:
+            return "try: systemctl start vtpmmgrd.socket; then: vtpmctl doctor";
+        case Errc::permission:
+            return "run it as root";
         case Errc::locked:
-        case Errc::wrong_chip: return "see: vtpmctl status; nothing was changed";
-        default: return "";
+        case Errc::wrong_chip:
+            return "see: vtpmctl status; nothing was changed";
+        default:
+            return "";
     }
 }
 
@@ -101,7 +112,8 @@ int main(int argc, char** argv) {
         return bad_command_line;
     }
     const auto done = run(command, arguments);
-    if (done) return 0;
+    if (done)
+        return 0;
     std::cerr << "vtpmctl: " << done.error().context << "\n";
     if (const auto hint = advice(done.error()); !hint.empty()) {
         std::cerr << "vtpmctl: " << hint << "\n";

@@ -11,7 +11,8 @@ constexpr std::chrono::seconds answer_time{60};
 // "Unavailable" in an answer is said of the chip: the manager itself has just answered.
 Error seen_from_here(const wire::proto::Failure& failure) {
     Error error = wire::to_error(failure);
-    if (error.code == Errc::unavailable) error.code = Errc::chip;
+    if (error.code == Errc::unavailable)
+        error.code = Errc::chip;
     return error;
 }
 
@@ -27,7 +28,8 @@ Result<Answer> ManagerConnection::ask(wire::proto::Request request) {
     VTPM_CHECK(channel_.send(request));
     VTPM_TRY(auto frame, channel_.receive(answer_time));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
-    if (reply.has_failure()) return tl::unexpected<Error>(seen_from_here(reply.failure()));
+    if (reply.has_failure())
+        return tl::unexpected<Error>(seen_from_here(reply.failure()));
     return Answer{std::move(reply), std::move(frame.payload)};
 }
 

@@ -16,7 +16,8 @@ std::string tpm_text(std::uint32_t number) {
 }
 
 std::string holder_text(const wire::proto::Instance& instance) {
-    if (!instance.in_use()) return "-";
+    if (!instance.in_use())
+        return "-";
     return "domain " + std::to_string(instance.domain());
 }
 
@@ -33,10 +34,12 @@ std::string uuid_text(const std::string& raw) {
 }
 
 std::string time_text(std::int64_t seconds) {
-    if (seconds == 0) return "never";
+    if (seconds == 0)
+        return "never";
     const std::time_t time = seconds;
     std::tm parts{};
-    if (gmtime_r(&time, &parts) == nullptr) return "?";
+    if (gmtime_r(&time, &parts) == nullptr)
+        return "?";
     std::array<char, 32> text{};
     const auto size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
     return {text.data(), size};
@@ -108,17 +111,19 @@ std::string describe(const wire::proto::Instance& instance) {
 
 std::string describe(const wire::proto::Status& status) {
     std::string text = line("state", status.phase());
-    if (status.has_reason()) text += line("because", status.reason().context());
-    if (!status.manager().empty()) text += line("manager", uuid_text(status.manager()));
+    if (status.has_reason())
+        text += line("because", status.reason().context());
+    if (!status.manager().empty())
+        text += line("manager", uuid_text(status.manager()));
     text += line("chip", status.chip().empty() ? "(not seen)" : status.chip());
     text += line("through", status.tcti());
-    if (!status.binding().empty()) text += line("keys", status.binding());
+    if (!status.binding().empty())
+        text += line("keys", status.binding());
     text += line("instances", std::to_string(status.instances()) + ", " +
                                   std::to_string(status.in_use()) + " in use");
     text += line("last write", time_text(status.last_commit()));
-    text += line("recovery key", status.recovery()
-                                     ? "made"
-                                     : "none: vtpmctl setup --recovery-out FILE makes one");
+    text += line("recovery key",
+                 status.recovery() ? "made" : "none: vtpmctl setup --recovery-out FILE makes one");
     text += line("auto_create", status.auto_create() ? "on" : "off");
     text += line("version", status.version() + ", format " + std::to_string(status.format()));
     return text;
@@ -133,7 +138,8 @@ std::string table(const std::vector<wire::proto::Instance>& instances) {
     }
     std::array<std::size_t, 6> widths{};
     for (const auto& row : rows) {
-        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+        for (std::size_t i = 0; i < row.size(); ++i)
+            widths[i] = std::max(widths[i], row[i].size());
     }
     std::string text;
     for (const auto& row : rows) {

@@ -21,7 +21,8 @@ Result<Fd> termination_signals() {
     ::sigaddset(&set, SIGTERM);
     ::sigaddset(&set, SIGINT);
     Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!fd.valid()) return fail_errno("signalfd", errno);
+    if (!fd.valid())
+        return fail_errno("signalfd", errno);
     return fd;
 }
 
@@ -51,7 +52,8 @@ Result<void> Doorman::run() {
     } else {
         return started;
     }
-    while (!device_.finished() && !stopping_) VTPM_CHECK(wait());
+    while (!device_.finished() && !stopping_)
+        VTPM_CHECK(wait());
     return {};
 }
 
@@ -83,34 +85,40 @@ Result<void> Doorman::refuse(const Error& error) {
 }
 
 Result<void> Doorman::wait() {
-    std::array<pollfd, 4> wanted = {pollfd{signals_.get(), POLLIN, 0},
-                                    pollfd{store_.fd(), POLLIN, 0},
-                                    pollfd{tpm_.engine_fd(), POLLIN, 0},
-                                    pollfd{manager_.fd(), POLLIN, 0}};
+    std::array<pollfd, 4> wanted = {
+        pollfd{signals_.get(), POLLIN, 0}, pollfd{store_.fd(), POLLIN, 0},
+        pollfd{tpm_.engine_fd(), POLLIN, 0}, pollfd{manager_.fd(), POLLIN, 0}};
     if (::poll(wanted.data(), wanted.size(), milliseconds_to_wait(Clock::now())) < 0 &&
         errno != EINTR) {
         return fail_errno("poll", errno);
     }
-    if (wanted[0].revents != 0) on_signal();
-    if (wanted[2].revents != 0) tpm_.on_engine();
-    if (wanted[3].revents != 0) tpm_.on_manager();
-    if (waiting_for_instance_) VTPM_CHECK(try_open(Clock::now()));
+    if (wanted[0].revents != 0)
+        on_signal();
+    if (wanted[2].revents != 0)
+        tpm_.on_engine();
+    if (wanted[3].revents != 0)
+        tpm_.on_manager();
+    if (waiting_for_instance_)
+        VTPM_CHECK(try_open(Clock::now()));
     return device_.update(Clock::now());
 }
 
 int Doorman::milliseconds_to_wait(Clock::time_point now) const {
     auto next = device_.next_deadline();
-    if (waiting_for_instance_) next = std::min(next.value_or(now + retry_interval), now + retry_interval);
-    if (!next) return -1;
+    if (waiting_for_instance_)
+        next = std::min(next.value_or(now + retry_interval), now + retry_interval);
+    if (!next)
+        return -1;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - now).count();
     return static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
 }
 
-// Stopped by the admin or the host's shutdown, not by the guest: what is durable stays so, the guest's
-// xenstore nodes are left as they are.
+// Stopped by the admin or the host's shutdown, not by the guest: what is durable stays so, the
+// guest's xenstore nodes are left as they are.
 void Doorman::on_signal() {
     signalfd_siginfo signal{};
-    if (::read(signals_.get(), &signal, sizeof(signal)) != sizeof(signal)) return;
+    if (::read(signals_.get(), &signal, sizeof(signal)) != sizeof(signal))
+        return;
     spdlog::warn("stopped while domain {} still has its TPM", guest_.domain);
     ::sd_notify(0, "STOPPING=1");
     tpm_.stop();

@@ -29,7 +29,8 @@ constexpr int manager_fd = 4;
 constexpr std::chrono::seconds answer_time{8};
 
 // In the child, between clone and exec: system calls only.
-[[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman, int state) {
+[[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman,
+                                int state) {
     // Out of the way first: either may sit where the other has to go.
     const int doorman_copy = ::fcntl(doorman, F_DUPFD, 16);
     const int state_copy = ::fcntl(state, F_DUPFD, 16);
@@ -48,10 +49,14 @@ constexpr std::chrono::seconds answer_time{8};
 std::vector<std::string> arguments_for(const std::string& program, GuestDevice guest,
                                        const xen::RingAddress& ring) {
     return {program,
-            "--domain", std::to_string(ring.domid),
-            "--ring-ref", std::to_string(ring.ring_ref),
-            "--event-channel", std::to_string(ring.event_channel),
-            "--uid", std::to_string(guest.engine_uid())};
+            "--domain",
+            std::to_string(ring.domid),
+            "--ring-ref",
+            std::to_string(ring.ring_ref),
+            "--event-channel",
+            std::to_string(ring.event_channel),
+            "--uid",
+            std::to_string(guest.engine_uid())};
 }
 
 }  // namespace
@@ -68,14 +73,16 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
     }
     auto words = arguments_for(program, guest, ring);
     std::vector<char*> arguments;
-    for (auto& word : words) arguments.push_back(word.data());
+    for (auto& word : words)
+        arguments.push_back(word.data());
     arguments.push_back(nullptr);
 
     clone_args args{};
     args.flags = CLONE_NEWPID;
     args.exit_signal = SIGCHLD;
     const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof(args)));
-    if (pid < 0) return fail_errno("starting vtpm-engine", errno);
+    if (pid < 0)
+        return fail_errno("starting vtpm-engine", errno);
     if (pid == 0) {
         become_engine(program.c_str(), arguments.data(), pair.second.get(), state.get());
     }
@@ -85,16 +92,20 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
 EngineProcess::EngineProcess(EngineProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)), channel_(std::move(other.channel_)) {}
 
-EngineProcess::~EngineProcess() { end(); }
+EngineProcess::~EngineProcess() {
+    end();
+}
 
 std::string EngineProcess::end() {
-    if (pid_ <= 0) return "has ended";
+    if (pid_ <= 0)
+        return "has ended";
     ::kill(pid_, SIGKILL);  // an ended one stays a zombie until it is reaped: never someone else
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
-    if (WIFSIGNALED(status)) return "killed by signal " + std::to_string(WTERMSIG(status));
+    if (WIFSIGNALED(status))
+        return "killed by signal " + std::to_string(WTERMSIG(status));
     return "exited with " + std::to_string(WEXITSTATUS(status));
 }
 
@@ -137,9 +148,12 @@ Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase ex
     for (int i = 0; i < 2; ++i) {
         VTPM_TRY(auto frame, channel_.receive(answer_time));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
-        if (report.body_case() == expected) return frame;
-        if (report.has_ready()) continue;
-        if (report.has_failure()) return tl::unexpected<Error>(wire::to_error(report.failure()));
+        if (report.body_case() == expected)
+            return frame;
+        if (report.has_ready())
+            continue;
+        if (report.has_failure())
+            return tl::unexpected<Error>(wire::to_error(report.failure()));
         break;
     }
     return fail(Errc::malformed, "the engine reported something else than it was asked for");

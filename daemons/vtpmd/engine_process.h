@@ -1,9 +1,10 @@
-// EngineProcess: one running vtpm-engine, its orders and its reports. Destroying it kills the process
-// and reaps it. One thread; the orders that need an answer wait for it, with a bound.
+// EngineProcess: one running vtpm-engine, its orders and its reports. Destroying it kills the
+// process and reaps it. One thread; the orders that need an answer wait for it, with a bound.
 #pragma once
 
-#include <string>
 #include <sys/types.h>
+
+#include <string>
 
 #include "guest_device.h"
 #include "vtpm/base/secret_bytes.h"

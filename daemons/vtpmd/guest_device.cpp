@@ -23,9 +23,9 @@ Result<GuestDevice> GuestDevice::parse(std::string_view text) {
     if (dash == std::string_view::npos ||
         !parse_number(text.substr(0, dash), max_domain, guest.domain) ||
         !parse_number(text.substr(dash + 1), max_device, guest.device)) {
-        return fail(Errc::invalid_argument,
-                    "a guest's device is DOMID-DEVID, like 5-0 (at most " +
-                        std::to_string(max_domain) + "-" + std::to_string(max_device) + ")");
+        return fail(Errc::invalid_argument, "a guest's device is DOMID-DEVID, like 5-0 (at most " +
+                                                std::to_string(max_domain) + "-" +
+                                                std::to_string(max_device) + ")");
     }
     return guest;
 }

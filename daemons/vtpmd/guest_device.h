@@ -18,8 +18,8 @@ struct GuestDevice {
     static Result<GuestDevice> parse(std::string_view text);
     std::string to_string() const;  // "DOMID-DEVID"
 
-    // The uid and gid of this device's engine: from the range that systemd's "Users, Groups, UIDs and
-    // GIDs" leaves unused (1879048192 to 2147483647), so that no two engines share one.
+    // The uid and gid of this device's engine: from the range that systemd's "Users, Groups, UIDs
+    // and GIDs" leaves unused (1879048192 to 2147483647), so that no two engines share one.
     std::uint32_t engine_uid() const { return 0x70000000U + (domain << 8U) + device; }
 };
 

@@ -15,21 +15,25 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
 void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost) {
     uuid_ = uuid;
     instance_ = instance;
-    if (!power_lost) return;
+    if (!power_lost)
+        return;
     power_ = Power::failed;
-    spdlog::error("instance {} ({}): its engine is gone and with it the PCRs of this boot; domain "
-                  "{} gets a TPM in failure mode until it is shut down and started again",
-                  uuid_.to_string(), instance_.name, guest_.domain);
+    spdlog::error(
+        "instance {} ({}): its engine is gone and with it the PCRs of this boot; domain "
+        "{} gets a TPM in failure mode until it is shut down and started again",
+        uuid_.to_string(), instance_.name, guest_.domain);
 }
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
-    if (engine_) VTPM_CHECK(take_over());
+    if (engine_)
+        VTPM_CHECK(take_over());
     VTPM_CHECK(start_engine(ring));
     ring_ = ring;
     return {};
 }
 
-// The quiesced engine gives up what it remembers; from here until the new engine is ready it is ours.
+// The quiesced engine gives up what it remembers; from here until the new engine is ready it is
+// ours.
 Result<void> GuestTpm::take_over() {
     if (power_ == Power::on) {
         auto state = engine_->hand_over();
@@ -58,7 +62,8 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
 
 void GuestTpm::on_engine() {
     const auto report = engine_->next_report();
-    if (!report) return engine_died(report.error().context);
+    if (!report)
+        return engine_died(report.error().context);
     if (report->has_ready()) {
         const bool resumed = !volatile_state_.empty();
         volatile_state_ = SecretBytes();
@@ -85,10 +90,12 @@ void GuestTpm::engine_died(const std::string& why) {
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, why);
     // One that never came up, and had nothing to lose, may be tried again by the guest.
-    if (!ready_ && power_ != Power::on) return;
+    if (!ready_ && power_ != Power::on)
+        return;
     power_ = Power::failed;
     volatile_state_ = SecretBytes();
-    if (!ring_) return;
+    if (!ring_)
+        return;
     spdlog::error("domain {} gets a TPM in failure mode until it is shut down and started again",
                   guest_.domain);
     if (const auto started = start_engine(*ring_); !started) {
@@ -98,8 +105,10 @@ void GuestTpm::engine_died(const std::string& why) {
 
 void GuestTpm::disconnect() {
     ring_.reset();
-    if (!engine_) return;
-    if (const auto quiet = engine_->quiesce(); !quiet) engine_died(quiet.error().context);
+    if (!engine_)
+        return;
+    if (const auto quiet = engine_->quiesce(); !quiet)
+        engine_died(quiet.error().context);
 }
 
 void GuestTpm::power_off(const xen::DomainLife&) {
@@ -108,12 +117,15 @@ void GuestTpm::power_off(const xen::DomainLife&) {
     record_.remove();
 }
 
-void GuestTpm::stop() { end_engine(); }
+void GuestTpm::stop() {
+    end_engine();
+}
 
 void GuestTpm::end_engine() {
     ring_.reset();
     volatile_state_ = SecretBytes();
-    if (!engine_) return;
+    if (!engine_)
+        return;
     if (const auto off = engine_->power_off(); !off) {
         spdlog::error("instance {} ({}): no orderly shutdown: {}", uuid_.to_string(),
                       instance_.name, off.error().context);
@@ -121,14 +133,17 @@ void GuestTpm::end_engine() {
     engine_.reset();
 }
 
-void GuestTpm::gone() { manager_.close(); }
+void GuestTpm::gone() {
+    manager_.close();
+}
 
 // Its commits fail from now on; the guest keeps reading. The next guest start finds a new manager.
 void GuestTpm::on_manager() {
     manager_.close();
-    spdlog::error("instance {} ({}): vtpmmgrd is gone; domain {} can read its TPM but no longer "
-                  "write until it is started again",
-                  uuid_.to_string(), instance_.name, guest_.domain);
+    spdlog::error(
+        "instance {} ({}): vtpmmgrd is gone; domain {} can read its TPM but no longer "
+        "write until it is started again",
+        uuid_.to_string(), instance_.name, guest_.domain);
 }
 
 }  // namespace vtpm::doorman

@@ -54,7 +54,7 @@ class GuestTpm : public xen::BackDeviceOwner {
     Uuid uuid_;
     OpenedInstance instance_{"?", tpm::Version::v1_2};
     Power power_ = Power::off;
-    bool ready_ = false;  // the engine has said that its TPM runs
+    bool ready_ = false;                    // the engine has said that its TPM runs
     std::optional<xen::RingAddress> ring_;  // while connected
     std::optional<EngineProcess> engine_;
     SecretBytes volatile_state_;  // between two engines

@@ -5,7 +5,8 @@
 namespace vtpm::doorman {
 namespace {
 
-// libxl gives up on us after 10 s; what takes longer than this is refused with a reason before that.
+// libxl gives up on us after 10 s; what takes longer than this is refused with a reason before
+// that.
 constexpr std::chrono::seconds answer_time{7};
 
 }  // namespace
@@ -38,16 +39,18 @@ Result<Fd> ManagerClient::attach_engine() {
     return descriptor;
 }
 
-Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request,
-                                              Fd* descriptor) {
-    if (!channel_) return fail(Errc::unavailable, "not connected to vtpmmgrd");
+Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request, Fd* descriptor) {
+    if (!channel_)
+        return fail(Errc::unavailable, "not connected to vtpmmgrd");
     wire::proto::Request versioned = request;
     versioned.set_protocol(wire::protocol_version);
     VTPM_CHECK(channel_->send(versioned));
     VTPM_TRY(auto frame, channel_->receive_with_descriptor(answer_time));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
-    if (reply.has_failure()) return tl::unexpected<Error>(wire::to_error(reply.failure()));
-    if (descriptor != nullptr) *descriptor = std::move(frame.descriptor);
+    if (reply.has_failure())
+        return tl::unexpected<Error>(wire::to_error(reply.failure()));
+    if (descriptor != nullptr)
+        *descriptor = std::move(frame.descriptor);
     return reply;
 }
 

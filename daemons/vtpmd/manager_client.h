@@ -1,5 +1,5 @@
-// ManagerClient: vtpmd's connection to vtpmmgrd, which is at the same time its hold on the instance.
-// One thread; waits for each answer.
+// ManagerClient: vtpmd's connection to vtpmmgrd, which is at the same time its hold on the
+// instance. One thread; waits for each answer.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,6 @@
-// PowerRecord: a file in /run that says "this device's TPM was powered on". It outlives vtpmd but not
-// the host's boot. A vtpmd that finds one and no engine knows that volatile state was lost: the TPM is
-// then in failure mode, never a fresh one.
+// PowerRecord: a file in /run that says "this device's TPM was powered on". It outlives vtpmd but
+// not the host's boot. A vtpmd that finds one and no engine knows that volatile state was lost: the
+// TPM is then in failure mode, never a fresh one.
 #pragma once
 
 #include <string>

@@ -14,19 +14,26 @@ constexpr std::size_t page_size = 500;
 
 std::string_view to_string(vault::InstanceState state) {
     switch (state) {
-        case vault::InstanceState::live: return "live";
-        case vault::InstanceState::exported: return "exported";
-        case vault::InstanceState::deleted: return "deleted";
-        case vault::InstanceState::quarantined: return "quarantined";
+        case vault::InstanceState::live:
+            return "live";
+        case vault::InstanceState::exported:
+            return "exported";
+        case vault::InstanceState::deleted:
+            return "deleted";
+        case vault::InstanceState::quarantined:
+            return "quarantined";
     }
     return "unknown";
 }
 
 std::string_view to_string(vault::Phase phase) {
     switch (phase) {
-        case vault::Phase::not_set_up: return "not-set-up";
-        case vault::Phase::locked: return "locked";
-        case vault::Phase::open: return "open";
+        case vault::Phase::not_set_up:
+            return "not-set-up";
+        case vault::Phase::locked:
+            return "locked";
+        case vault::Phase::open:
+            return "open";
     }
     return "unknown";
 }
@@ -45,7 +52,8 @@ void AdminSession::receive() {
 }
 
 void AdminSession::on_frame(Result<wire::Frame> frame) {
-    if (!frame) return end();
+    if (!frame)
+        return end();
     auto answered = answer(*frame);
     if (!answered) {
         const Error error = answered.error();
@@ -54,13 +62,15 @@ void AdminSession::on_frame(Result<wire::Frame> frame) {
     }
     channel_->send(answered->message, std::move(answered->payload), std::move(answered->descriptor),
                    [self = shared_from_this()](const Result<void>& sent) {
-                       if (!sent) return self->end();
+                       if (!sent)
+                           return self->end();
                        self->receive();
                    });
 }
 
 void AdminSession::end() {
-    if (!held_) return;
+    if (!held_)
+        return;
     manager_.holders.release(*held_);
     spdlog::info("instance {}: its vtpmd has disconnected", held_->to_string());
     held_.reset();
@@ -76,16 +86,26 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
                         ": restart what was not restarted after the upgrade");
     }
     switch (request.body_case()) {
-        case Request::kSetup: return setup(request.setup());
-        case Request::kCreate: return create(request.create());
-        case Request::kList: return list(request.list());
-        case Request::kShow: return show(request.show());
-        case Request::kRename: return rename(request.rename());
-        case Request::kRemove: return remove(request.remove());
-        case Request::kStatus: return status();
-        case Request::kOpen: return open(request.open());
-        case Request::kAttachEngine: return attach_engine();
-        default: return fail(Errc::malformed, "a request of no known kind");
+        case Request::kSetup:
+            return setup(request.setup());
+        case Request::kCreate:
+            return create(request.create());
+        case Request::kList:
+            return list(request.list());
+        case Request::kShow:
+            return show(request.show());
+        case Request::kRename:
+            return rename(request.rename());
+        case Request::kRemove:
+            return remove(request.remove());
+        case Request::kStatus:
+            return status();
+        case Request::kOpen:
+            return open(request.open());
+        case Request::kAttachEngine:
+            return attach_engine();
+        default:
+            return fail(Errc::malformed, "a request of no known kind");
     }
 }
 
@@ -105,7 +125,8 @@ Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& req
     vault::NewInstance wanted{request.name(), static_cast<std::uint8_t>(version), std::nullopt};
     if (!request.uuid().empty()) {
         VTPM_TRY(wanted.uuid, Uuid::from_bytes(as_bytes(request.uuid())));
-        if (wanted.uuid->is_nil()) return fail(Errc::invalid_argument, "the nil uuid names nobody");
+        if (wanted.uuid->is_nil())
+            return fail(Errc::invalid_argument, "the nil uuid names nobody");
     }
     VTPM_TRY(const auto made, manager_.vault.create(wanted));
     spdlog::info("instance {} ({}) created, TPM {}", made.uuid.to_string(), made.name,
@@ -148,7 +169,8 @@ Result<AdminSession::Answer> AdminSession::remove(const wire::proto::Select& req
     VTPM_TRY(auto found, manager_.vault.find(request.selector()));
     if (const auto guest = manager_.holders.holder(found.uuid)) {
         return fail(Errc::in_use, "instance " + found.name + " is in use by domain " +
-                                      std::to_string(guest->domain) + ": shut that guest down first");
+                                      std::to_string(guest->domain) +
+                                      ": shut that guest down first");
     }
     VTPM_CHECK(manager_.vault.remove(found.uuid));
     spdlog::info("instance {} ({}) deleted, its key destroyed", found.uuid.to_string(), found.name);
@@ -162,8 +184,10 @@ Result<AdminSession::Answer> AdminSession::status() {
     Answer answer;
     auto& status = *answer.message.mutable_status();
     status.set_phase(std::string(to_string(now.phase)));
-    if (now.reason) *status.mutable_reason() = wire::to_message(*now.reason);
-    if (!now.manager.is_nil()) status.set_manager(now.manager.bytes().data(), Uuid::size);
+    if (now.reason)
+        *status.mutable_reason() = wire::to_message(*now.reason);
+    if (!now.manager.is_nil())
+        status.set_manager(now.manager.bytes().data(), Uuid::size);
     status.set_chip(now.chip);
     status.set_binding(now.binding);
     status.set_instances(now.instances);
@@ -180,7 +204,8 @@ Result<AdminSession::Answer> AdminSession::status() {
 // With auto_create an unknown uuid becomes a new instance; a uuid that was ever deleted does not.
 Result<vault::Instance> AdminSession::instance_to_open(const Uuid& uuid) {
     auto found = manager_.vault.get(uuid);
-    if (found || found.error().code != Errc::not_found) return found;
+    if (found || found.error().code != Errc::not_found)
+        return found;
     if (!manager_.settings.auto_create) {
         return fail(Errc::not_found, found.error().context +
                                          "; to make it: vtpmctl create --name NAME --uuid " +
@@ -189,12 +214,14 @@ Result<vault::Instance> AdminSession::instance_to_open(const Uuid& uuid) {
     const auto version = manager_.settings.auto_create_tpm;
     auto made = manager_.vault.create(
         {"auto-" + uuid.to_string().substr(0, 8), static_cast<std::uint8_t>(version), uuid});
-    if (made) spdlog::info("instance {} created for a guest (auto_create)", uuid.to_string());
+    if (made)
+        spdlog::info("instance {} created for a guest (auto_create)", uuid.to_string());
     return made;
 }
 
 Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request) {
-    if (held_) return fail(Errc::invalid_argument, "this connection holds an instance already");
+    if (held_)
+        return fail(Errc::invalid_argument, "this connection holds an instance already");
     VTPM_TRY(const auto uuid, Uuid::from_bytes(as_bytes(request.uuid())));
     try_unlock(manager_);
     VTPM_TRY(const auto instance, instance_to_open(uuid));
@@ -211,12 +238,12 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
 }
 
 Result<AdminSession::Answer> AdminSession::attach_engine() {
-    if (!held_) return fail(Errc::invalid_argument, "no instance is open on this connection");
+    if (!held_)
+        return fail(Errc::invalid_argument, "no instance is open on this connection");
     VTPM_TRY(auto pair, stream_socket_pair());
     wire::AsyncChannel::Socket socket(executor_, boost::asio::local::stream_protocol(),
                                       pair.first.release());
-    const auto session =
-        std::make_shared<EngineSession>(manager_, *held_, std::move(socket));
+    const auto session = std::make_shared<EngineSession>(manager_, *held_, std::move(socket));
     manager_.holders.set_engine(*held_, session);
     session->start();
     Answer answer;
@@ -244,7 +271,8 @@ void AdminSession::describe(const vault::Instance& instance, wire::proto::Instan
     into.set_bytes_stored(instance.bytes);
     const auto guest = manager_.holders.holder(instance.uuid);
     into.set_in_use(guest.has_value());
-    if (!guest) return;
+    if (!guest)
+        return;
     into.set_domain(guest->domain);
     into.set_device(guest->device);
 }

@@ -1,5 +1,5 @@
-// AdminSession: one connection of vtpmctl or vtpmd. Requests are answered one after another; an Open
-// makes the connection the holder of an instance until it closes.
+// AdminSession: one connection of vtpmctl or vtpmd. Requests are answered one after another; an
+// Open makes the connection the holder of an instance until it closes.
 #pragma once
 
 #include <memory>

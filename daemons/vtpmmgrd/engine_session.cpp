@@ -14,7 +14,8 @@ constexpr int max_blobs = 3;  // one a kind
 Result<vault::BlobKind> kind_from_number(std::uint32_t number) {
     using vault::BlobKind;
     for (const auto kind : {BlobKind::permanent, BlobKind::saved}) {
-        if (number == static_cast<std::uint32_t>(kind)) return kind;
+        if (number == static_cast<std::uint32_t>(kind))
+            return kind;
     }
     return fail(Errc::malformed, "an engine named an unknown kind of state");
 }
@@ -33,9 +34,11 @@ Result<std::vector<vault::BlobChange>> changes_of(const wire::proto::Commit& com
             return fail(Errc::malformed, "a blob that is neither stored nor erased");
         }
         changes.push_back({kind, std::nullopt});
-        if (!blob.erased()) changes.back().content = SecretBytes::copy_of(content);
+        if (!blob.erased())
+            changes.back().content = SecretBytes::copy_of(content);
     }
-    if (reader.left() != 0) return fail(Errc::malformed, "a commit with bytes left over");
+    if (reader.left() != 0)
+        return fail(Errc::malformed, "a commit with bytes left over");
     return changes;
 }
 
@@ -68,7 +71,8 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
     }
     channel_->send(answered->message, std::move(answered->payload), Fd(),
                    [self = shared_from_this()](const Result<void>& sent) {
-                       if (sent) return self->receive();
+                       if (sent)
+                           return self->receive();
                        self->manager_.holders.engine_gone(self->instance_, self.get());
                    });
 }
@@ -76,10 +80,12 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
 Result<EngineSession::Answer> EngineSession::answer(const wire::Frame& frame) {
     VTPM_TRY(const auto request, wire::parse<wire::proto::EngineRequest>(frame));
     switch (request.body_case()) {
-        case wire::proto::EngineRequest::kLoad: return load();
+        case wire::proto::EngineRequest::kLoad:
+            return load();
         case wire::proto::EngineRequest::kCommit:
             return commit(request.commit(), frame.payload.view());
-        default: return fail(Errc::malformed, "an engine's request of no known kind");
+        default:
+            return fail(Errc::malformed, "an engine's request of no known kind");
     }
 }
 
@@ -87,7 +93,8 @@ Result<EngineSession::Answer> EngineSession::answer(const wire::Frame& frame) {
 // engine's own generator is seeded by the kernel.
 SecretBytes EngineSession::seed_from_chip() {
     auto seed = manager_.chip.random(seed_size);
-    if (seed) return std::move(*seed);
+    if (seed)
+        return std::move(*seed);
     spdlog::warn("no random numbers from the chip: {}", seed.error().context);
     return {};
 }

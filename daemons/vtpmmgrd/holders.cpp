@@ -26,33 +26,39 @@ Result<void> Holders::acquire(const Uuid& uuid, GuestDevice guest) {
 
 void Holders::release(const Uuid& uuid) {
     const auto hold = holds_.find(uuid);
-    if (hold == holds_.end()) return;
+    if (hold == holds_.end())
+        return;
     hold->second.attended = false;
     drop_if_over(hold);
 }
 
 void Holders::set_engine(const Uuid& uuid, const std::shared_ptr<EngineSession>& engine) {
     const auto hold = holds_.find(uuid);
-    if (hold == holds_.end()) return;
+    if (hold == holds_.end())
+        return;
     const auto before = std::exchange(hold->second.engine, engine);
-    if (before) before->close();
+    if (before)
+        before->close();
 }
 
 void Holders::engine_gone(const Uuid& uuid, const EngineSession* engine) {
     const auto hold = holds_.find(uuid);
-    if (hold == holds_.end() || hold->second.engine.get() != engine) return;
+    if (hold == holds_.end() || hold->second.engine.get() != engine)
+        return;
     hold->second.engine = nullptr;
     drop_if_over(hold);
 }
 
 std::optional<GuestDevice> Holders::holder(const Uuid& uuid) const {
     const auto hold = holds_.find(uuid);
-    if (hold == holds_.end()) return std::nullopt;
+    if (hold == holds_.end())
+        return std::nullopt;
     return hold->second.guest;
 }
 
 void Holders::drop_if_over(std::map<Uuid, Hold>::iterator hold) {
-    if (!hold->second.attended && hold->second.engine == nullptr) holds_.erase(hold);
+    if (!hold->second.attended && hold->second.engine == nullptr)
+        holds_.erase(hold);
 }
 
 }  // namespace vtpm::manager

@@ -20,7 +20,8 @@ Listener::Listener(boost::asio::io_context& loop, Fd listening, Manager& manager
 
 void Listener::accept() {
     acceptor_.async_accept([this](const boost::system::error_code& error, Socket peer) {
-        if (error == boost::asio::error::operation_aborted) return;
+        if (error == boost::asio::error::operation_aborted)
+            return;
         if (error) {
             spdlog::warn("accepting a connection failed: {}", error.message());
         } else if (may_ask(peer)) {
@@ -33,14 +34,17 @@ void Listener::accept() {
 bool Listener::may_ask(Socket& peer) {
     ucred who{};
     socklen_t size = sizeof(who);
-    if (::getsockopt(peer.native_handle(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return false;
-    if (who.uid == 0 || who.uid == ::geteuid()) return true;
+    if (::getsockopt(peer.native_handle(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0)
+        return false;
+    if (who.uid == 0 || who.uid == ::geteuid())
+        return true;
     spdlog::warn("refused a connection of uid {} (pid {})", who.uid, who.pid);
     return false;
 }
 
 Result<Fd> listening_socket(const std::string& path) {
-    if (::sd_listen_fds(1) == 1) return Fd(SD_LISTEN_FDS_START);
+    if (::sd_listen_fds(1) == 1)
+        return Fd(SD_LISTEN_FDS_START);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof(address.sun_path)) {
@@ -48,15 +52,19 @@ Result<Fd> listening_socket(const std::string& path) {
     }
     std::copy(path.begin(), path.end(), std::begin(address.sun_path));
     Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!socket.valid()) return fail_errno("socket", errno);
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno(path, errno);
+    if (!socket.valid())
+        return fail_errno("socket", errno);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+        return fail_errno(path, errno);
     const mode_t before = ::umask(0177);
     const int bound =
         ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
     const int why = errno;
     ::umask(before);
-    if (bound != 0) return fail_errno(path, why);
-    if (::listen(socket.get(), SOMAXCONN) != 0) return fail_errno(path, errno);
+    if (bound != 0)
+        return fail_errno(path, why);
+    if (::listen(socket.get(), SOMAXCONN) != 0)
+        return fail_errno(path, errno);
     return socket;
 }
 

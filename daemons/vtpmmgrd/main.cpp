@@ -29,7 +29,8 @@ using namespace vtpm;  // NOLINT: a main file
 void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
     timer.expires_after(std::chrono::seconds(5));
     timer.async_wait([&](const boost::system::error_code& error) {
-        if (error) return;
+        if (error)
+            return;
         const auto status = manager.vault.status();
         if (status.phase == vault::Phase::open) {
             if (auto idle = manager.vault.idle(); !idle) {

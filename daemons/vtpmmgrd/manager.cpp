@@ -5,7 +5,8 @@
 namespace vtpm::manager {
 
 void try_unlock(Manager& manager) {
-    if (manager.vault.status().phase != vault::Phase::locked) return;
+    if (manager.vault.status().phase != vault::Phase::locked)
+        return;
     const auto before = manager.vault.status().reason;
     const auto opened = manager.vault.unlock();
     if (opened) {
@@ -14,9 +15,10 @@ void try_unlock(Manager& manager) {
     }
     // The same reason every few seconds would bury the journal.
     if (!before || before->context != opened.error().context) {
-        spdlog::error("vault locked ({}): {}. Guests are refused, nothing is changed; see "
-                      "'vtpmctl status'",
-                      to_string(opened.error().code), opened.error().context);
+        spdlog::error(
+            "vault locked ({}): {}. Guests are refused, nothing is changed; see "
+            "'vtpmctl status'",
+            to_string(opened.error().code), opened.error().context);
     }
 }
 

@@ -16,14 +16,16 @@ tl::unexpected<Error> bad_value(std::string_view key, std::string_view wanted) {
 
 Result<void> take(std::string_view key, const toml::node& value, std::string& into) {
     const auto text = value.value_exact<std::string>();
-    if (!text || text->empty()) return bad_value(key, "a text in quotes");
+    if (!text || text->empty())
+        return bad_value(key, "a text in quotes");
     into = *text;
     return {};
 }
 
 Result<void> take(std::string_view key, const toml::node& value, bool& into) {
     const auto flag = value.value_exact<bool>();
-    if (!flag) return bad_value(key, "true or false");
+    if (!flag)
+        return bad_value(key, "true or false");
     into = *flag;
     return {};
 }
@@ -32,17 +34,23 @@ Result<void> take(std::string_view key, const toml::node& value, tpm::Version& i
     std::string text;
     VTPM_CHECK(take(key, value, text));
     const auto version = tpm::parse_version(text);
-    if (!version) return bad_value(key, "\"1.2\" or \"2.0\"");
+    if (!version)
+        return bad_value(key, "\"1.2\" or \"2.0\"");
     into = *version;
     return {};
 }
 
 Result<void> take_key(std::string_view key, const toml::node& value, Settings& settings) {
-    if (key == "tcti") return take(key, value, settings.tcti);
-    if (key == "state_dir") return take(key, value, settings.state_dir);
-    if (key == "socket") return take(key, value, settings.socket);
-    if (key == "auto_create") return take(key, value, settings.auto_create);
-    if (key == "auto_create_tpm") return take(key, value, settings.auto_create_tpm);
+    if (key == "tcti")
+        return take(key, value, settings.tcti);
+    if (key == "state_dir")
+        return take(key, value, settings.state_dir);
+    if (key == "socket")
+        return take(key, value, settings.socket);
+    if (key == "auto_create")
+        return take(key, value, settings.auto_create);
+    if (key == "auto_create_tpm")
+        return take(key, value, settings.auto_create_tpm);
     return fail(Errc::invalid_argument, "unknown key '" + std::string(key) + "'");
 }
 
@@ -51,7 +59,8 @@ Result<void> take_key(std::string_view key, const toml::node& value, Settings& s
 Result<Settings> parse_settings(std::string_view text) try {
     const toml::table table = toml::parse(text);
     Settings settings;
-    for (const auto& [key, value] : table) VTPM_CHECK(take_key(key.str(), value, settings));
+    for (const auto& [key, value] : table)
+        VTPM_CHECK(take_key(key.str(), value, settings));
     return settings;
 } catch (const toml::parse_error& error) {
     return fail(Errc::malformed, std::string(error.description()) + " in line " +
@@ -60,11 +69,13 @@ Result<Settings> parse_settings(std::string_view text) try {
 
 Result<Settings> read_settings(const std::string& path) {
     auto text = read_file(path.c_str(), max_file_size);
-    if (!text && text.error().code == Errc::not_found) return Settings{};
-    if (!text) return tl::make_unexpected(std::move(text).error());
-    auto settings =
-        parse_settings({reinterpret_cast<const char*>(text->data()), text->size()});
-    if (!settings) return tl::make_unexpected(std::move(settings).error().within(path));
+    if (!text && text.error().code == Errc::not_found)
+        return Settings{};
+    if (!text)
+        return tl::make_unexpected(std::move(text).error());
+    auto settings = parse_settings({reinterpret_cast<const char*>(text->data()), text->size()});
+    if (!settings)
+        return tl::make_unexpected(std::move(settings).error().within(path));
     return settings;
 }
 

@@ -6,9 +6,12 @@ namespace vtpm {
 namespace {
 
 int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
     return -1;
 }
 
@@ -30,13 +33,15 @@ std::string to_hex(ByteView bytes) {
 }
 
 Result<Bytes> from_hex(std::string_view text) {
-    if (text.size() % 2 != 0) return fail(Errc::malformed, "odd number of hex digits");
+    if (text.size() % 2 != 0)
+        return fail(Errc::malformed, "odd number of hex digits");
     Bytes bytes;
     bytes.reserve(text.size() / 2);
     for (std::size_t i = 0; i < text.size(); i += 2) {
         const int high = hex_digit(text[i]);
         const int low = hex_digit(text[i + 1]);
-        if (high < 0 || low < 0) return fail(Errc::malformed, "not a hex digit");
+        if (high < 0 || low < 0)
+            return fail(Errc::malformed, "not a hex digit");
         bytes.push_back(static_cast<std::uint8_t>(high * 16 + low));
     }
     return bytes;
@@ -49,7 +54,8 @@ bool equal_constant_time(ByteView a, ByteView b) {
 Result<std::uint64_t> ByteReader::number(std::size_t size) {
     VTPM_TRY(const ByteView raw, bytes(size));
     std::uint64_t value = 0;
-    for (const auto byte : raw) value = (value << 8U) | byte;
+    for (const auto byte : raw)
+        value = (value << 8U) | byte;
     return value;
 }
 
@@ -68,10 +74,13 @@ Result<std::uint32_t> ByteReader::u32() {
     return static_cast<std::uint32_t>(value);
 }
 
-Result<std::uint64_t> ByteReader::u64() { return number(8); }
+Result<std::uint64_t> ByteReader::u64() {
+    return number(8);
+}
 
 Result<ByteView> ByteReader::bytes(std::size_t size) {
-    if (size > bytes_.size()) return fail(Errc::malformed, "ends too early");
+    if (size > bytes_.size())
+        return fail(Errc::malformed, "ends too early");
     const ByteView head = bytes_.first(size);
     bytes_ = bytes_.subspan(size);
     return head;
@@ -84,10 +93,18 @@ ByteWriter& ByteWriter::number(std::uint64_t value, std::size_t size) {
     return *this;
 }
 
-ByteWriter& ByteWriter::u8(std::uint8_t value) { return number(value, 1); }
-ByteWriter& ByteWriter::u16(std::uint16_t value) { return number(value, 2); }
-ByteWriter& ByteWriter::u32(std::uint32_t value) { return number(value, 4); }
-ByteWriter& ByteWriter::u64(std::uint64_t value) { return number(value, 8); }
+ByteWriter& ByteWriter::u8(std::uint8_t value) {
+    return number(value, 1);
+}
+ByteWriter& ByteWriter::u16(std::uint16_t value) {
+    return number(value, 2);
+}
+ByteWriter& ByteWriter::u32(std::uint32_t value) {
+    return number(value, 4);
+}
+ByteWriter& ByteWriter::u64(std::uint64_t value) {
+    return number(value, 8);
+}
 
 ByteWriter& ByteWriter::bytes(ByteView value) {
     bytes_.insert(bytes_.end(), value.begin(), value.end());

@@ -18,12 +18,14 @@ Fd& Fd::operator=(Fd&& other) noexcept {
 }
 
 void Fd::reset() {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    if (fd_ >= 0)
+        ::close(std::exchange(fd_, -1));
 }
 
 Result<Fd> Fd::duplicate() const {
     Fd copy(::fcntl(fd_, F_DUPFD_CLOEXEC, 3));
-    if (!copy.valid()) return fail_errno("duplicating a descriptor", errno);
+    if (!copy.valid())
+        return fail_errno("duplicating a descriptor", errno);
     return copy;
 }
 
@@ -38,8 +40,10 @@ Result<FdPair> stream_socket_pair() {
 Result<void> write_all(int fd, ByteView bytes) {
     while (!bytes.empty()) {
         const auto written = ::write(fd, bytes.data(), bytes.size());
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return fail_errno("write", errno);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return fail_errno("write", errno);
         bytes = bytes.subspan(static_cast<std::size_t>(written));
     }
     return {};
@@ -48,12 +52,15 @@ Result<void> write_all(int fd, ByteView bytes) {
 Result<void> read_exactly(int fd, MutableByteView bytes) {
     while (!bytes.empty()) {
         const auto got = ::read(fd, bytes.data(), bytes.size());
-        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && errno == EINTR)
+            continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             return fail(Errc::timeout, "no answer in time");
         }
-        if (got < 0) return fail_errno("read", errno);
-        if (got == 0) return fail(Errc::unavailable, "the other side closed the connection");
+        if (got < 0)
+            return fail_errno("read", errno);
+        if (got == 0)
+            return fail(Errc::unavailable, "the other side closed the connection");
         bytes = bytes.subspan(static_cast<std::size_t>(got));
     }
     return {};
@@ -61,18 +68,24 @@ Result<void> read_exactly(int fd, MutableByteView bytes) {
 
 Result<Bytes> read_file(const char* path, std::size_t limit) {
     const Fd fd(::open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY));
-    if (!fd.valid() && errno == ENOENT) return fail(Errc::not_found, std::string(path));
-    if (!fd.valid()) return fail_errno(path, errno);
+    if (!fd.valid() && errno == ENOENT)
+        return fail(Errc::not_found, std::string(path));
+    if (!fd.valid())
+        return fail_errno(path, errno);
     Bytes bytes(limit + 1);
     std::size_t size = 0;
     while (size <= limit) {
         const auto got = ::read(fd.get(), bytes.data() + size, bytes.size() - size);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail_errno(path, errno);
-        if (got == 0) break;
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return fail_errno(path, errno);
+        if (got == 0)
+            break;
         size += static_cast<std::size_t>(got);
     }
-    if (size > limit) return fail(Errc::too_large, std::string(path) + " is too large");
+    if (size > limit)
+        return fail(Errc::too_large, std::string(path) + " is too large");
     bytes.resize(size);
     return bytes;
 }

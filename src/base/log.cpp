@@ -26,11 +26,16 @@ class Priority : public spdlog::custom_flag_formatter {
   private:
     static char digit(spdlog::level::level_enum level) {
         switch (level) {
-            case spdlog::level::critical: return '2';
-            case spdlog::level::err: return '3';
-            case spdlog::level::warn: return '4';
-            case spdlog::level::info: return '6';
-            default: return '7';
+            case spdlog::level::critical:
+                return '2';
+            case spdlog::level::err:
+                return '3';
+            case spdlog::level::warn:
+                return '4';
+            case spdlog::level::info:
+                return '6';
+            default:
+                return '7';
         }
     }
 };
@@ -51,8 +56,10 @@ void init(const std::string& program) {
 std::string printable(std::string_view text) {
     constexpr std::size_t limit = 120;
     std::string shown(text.substr(0, limit));
-    std::replace_if(shown.begin(), shown.end(), [](char c) { return c < 0x20 || c == 0x7f; }, '?');
-    if (text.size() > limit) shown += "...";
+    std::replace_if(
+        shown.begin(), shown.end(), [](char c) { return c < 0x20 || c == 0x7f; }, '?');
+    if (text.size() > limit)
+        shown += "...";
     return shown;
 }
 

@@ -11,34 +11,56 @@ Error Error::within(std::string_view what) && {
 
 std::string_view to_string(Errc code) {
     switch (code) {
-        case Errc::invalid_argument: return "invalid-argument";
-        case Errc::malformed: return "malformed";
-        case Errc::too_large: return "too-large";
-        case Errc::not_found: return "not-found";
-        case Errc::already_exists: return "already-exists";
-        case Errc::in_use: return "in-use";
-        case Errc::permission: return "permission";
-        case Errc::unavailable: return "unavailable";
-        case Errc::not_set_up: return "not-set-up";
-        case Errc::locked: return "locked";
-        case Errc::wrong_chip: return "wrong-chip";
-        case Errc::corrupt: return "corrupt";
-        case Errc::out_of_order: return "out-of-order";
-        case Errc::io: return "io";
-        case Errc::timeout: return "timeout";
-        case Errc::chip: return "chip";
-        case Errc::unsupported: return "unsupported";
+        case Errc::invalid_argument:
+            return "invalid-argument";
+        case Errc::malformed:
+            return "malformed";
+        case Errc::too_large:
+            return "too-large";
+        case Errc::not_found:
+            return "not-found";
+        case Errc::already_exists:
+            return "already-exists";
+        case Errc::in_use:
+            return "in-use";
+        case Errc::permission:
+            return "permission";
+        case Errc::unavailable:
+            return "unavailable";
+        case Errc::not_set_up:
+            return "not-set-up";
+        case Errc::locked:
+            return "locked";
+        case Errc::wrong_chip:
+            return "wrong-chip";
+        case Errc::corrupt:
+            return "corrupt";
+        case Errc::out_of_order:
+            return "out-of-order";
+        case Errc::io:
+            return "io";
+        case Errc::timeout:
+            return "timeout";
+        case Errc::chip:
+            return "chip";
+        case Errc::unsupported:
+            return "unsupported";
     }
     return "unknown";
 }
 
 std::string_view to_string(NextAction next) {
     switch (next) {
-        case NextAction::refuse: return "refuse";
-        case NextAction::retry: return "retry";
-        case NextAction::retry_later: return "retry-later";
-        case NextAction::ask_operator: return "ask-operator";
-        case NextAction::stop: return "stop";
+        case NextAction::refuse:
+            return "refuse";
+        case NextAction::retry:
+            return "retry";
+        case NextAction::retry_later:
+            return "retry-later";
+        case NextAction::ask_operator:
+            return "ask-operator";
+        case NextAction::stop:
+            return "stop";
     }
     return "unknown";
 }
@@ -49,13 +71,17 @@ NextAction usual_next_action(Errc code) {
         case Errc::unavailable:
         case Errc::timeout:
         case Errc::io:
-        case Errc::chip: return NextAction::retry_later;
+        case Errc::chip:
+            return NextAction::retry_later;
         case Errc::not_set_up:
         case Errc::locked:
         case Errc::wrong_chip:
-        case Errc::corrupt: return NextAction::ask_operator;
-        case Errc::out_of_order: return NextAction::stop;
-        default: return NextAction::refuse;
+        case Errc::corrupt:
+            return NextAction::ask_operator;
+        case Errc::out_of_order:
+            return NextAction::stop;
+        default:
+            return NextAction::refuse;
     }
 }
 
@@ -68,8 +94,7 @@ tl::unexpected<Error> fail(Errc code, NextAction next, std::string context) {
 }
 
 tl::unexpected<Error> fail_errno(std::string_view what, int error_number) {
-    return fail(Errc::io,
-                std::string(what) + ": " + std::generic_category().message(error_number));
+    return fail(Errc::io, std::string(what) + ": " + std::generic_category().message(error_number));
 }
 
 }  // namespace vtpm

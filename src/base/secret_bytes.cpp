@@ -7,6 +7,10 @@
 
 namespace vtpm {
 
+void wipe(MutableByteView bytes) {
+    OPENSSL_cleanse(bytes.data(), bytes.size());
+}
+
 SecretBytes::SecretBytes(std::size_t size)
     : data_(std::make_unique<std::uint8_t[]>(size)), size_(size), capacity_(size) {}
 
@@ -29,17 +33,21 @@ SecretBytes& SecretBytes::operator=(SecretBytes&& other) noexcept {
     return *this;
 }
 
-SecretBytes::~SecretBytes() { wipe(); }
+SecretBytes::~SecretBytes() {
+    wipe_all();
+}
 
 void SecretBytes::shrink(std::size_t size) {
-    if (size >= size_) return;
+    if (size >= size_)
+        return;
     OPENSSL_cleanse(data_.get() + size, size_ - size);
     size_ = size;
 }
 
 // Wipes the capacity, not the size: shrink() must not be a way to leave bytes behind.
-void SecretBytes::wipe() {
-    if (data_) OPENSSL_cleanse(data_.get(), capacity_);
+void SecretBytes::wipe_all() {
+    if (data_)
+        OPENSSL_cleanse(data_.get(), capacity_);
 }
 
 }  // namespace vtpm

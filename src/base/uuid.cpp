@@ -8,7 +8,9 @@
 namespace vtpm {
 namespace {
 
-constexpr bool is_dash_position(std::size_t i) { return i == 8 || i == 13 || i == 18 || i == 23; }
+constexpr bool is_dash_position(std::size_t i) {
+    return i == 8 || i == 13 || i == 18 || i == 23;
+}
 
 }  // namespace
 
@@ -23,7 +25,8 @@ Uuid Uuid::random() {
 }
 
 Result<Uuid> Uuid::parse(std::string_view text) {
-    if (text.size() != text_size) return fail(Errc::malformed, "not a uuid (36 characters)");
+    if (text.size() != text_size)
+        return fail(Errc::malformed, "not a uuid (36 characters)");
     std::string digits;
     for (std::size_t i = 0; i < text.size(); ++i) {
         if (!is_dash_position(i)) {
@@ -33,12 +36,14 @@ Result<Uuid> Uuid::parse(std::string_view text) {
         }
     }
     auto raw = from_hex(digits);
-    if (!raw) return fail(Errc::malformed, "not a uuid (hex digits)");
+    if (!raw)
+        return fail(Errc::malformed, "not a uuid (hex digits)");
     return from_bytes(*raw);
 }
 
 Result<Uuid> Uuid::from_bytes(ByteView bytes) {
-    if (bytes.size() != size) return fail(Errc::malformed, "a uuid has 16 bytes");
+    if (bytes.size() != size)
+        return fail(Errc::malformed, "a uuid has 16 bytes");
     Uuid uuid;
     std::copy(bytes.begin(), bytes.end(), uuid.bytes_.begin());
     return uuid;
@@ -46,7 +51,8 @@ Result<Uuid> Uuid::from_bytes(ByteView bytes) {
 
 std::string Uuid::to_string() const {
     std::string text = to_hex(bytes_);
-    for (const std::size_t dash : {8U, 13U, 18U, 23U}) text.insert(dash, 1, '-');
+    for (const std::size_t dash : {8U, 13U, 18U, 23U})
+        text.insert(dash, 1, '-');
     return text;
 }
 

@@ -1,6 +1,5 @@
 #include "esys_connection.h"
 
-#include <openssl/crypto.h>
 #include <tss2/tss2_tctildr.h>
 
 #include <algorithm>
@@ -11,7 +10,7 @@
 #include <utility>
 
 #include "chip_errors.h"
-
+#include "vtpm/base/secret_bytes.h"
 namespace vtpm::chip {
 namespace {
 
@@ -23,7 +22,7 @@ constexpr std::chrono::milliseconds longest_pause{1280};
 }  // namespace
 
 void EsysWipe::wipe_and_free(void* answer, std::size_t size) {
-    OPENSSL_cleanse(answer, size);
+    wipe({static_cast<std::uint8_t*>(answer), size});
     Esys_Free(answer);
 }
 

@@ -1,12 +1,10 @@
 #include "sealing.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 #include <array>
 
 #include "marshal.h"
-
+#include "vtpm/base/secret_bytes.h"
 namespace vtpm::chip {
 namespace {
 
@@ -103,7 +101,7 @@ Result<SealedObject> create_sealed(EsysConnection& connection, const LoadedHandl
         public_area.reset(public_answer);
         return rc;
     });
-    OPENSSL_cleanse(&sensitive, sizeof sensitive);
+    wipe({reinterpret_cast<std::uint8_t*>(&sensitive), sizeof sensitive});
     VTPM_CHECK(ran);
     SealedObject sealed;
     VTPM_TRY(sealed.public_area, marshal(*public_area));

@@ -28,19 +28,23 @@ bool kind_of(const char* name, StateKind& kind) {
     return true;
 }
 
-TPM_RESULT nvram_init() { return TPM_SUCCESS; }
+TPM_RESULT nvram_init() {
+    return TPM_SUCCESS;
+}
 
-// TPM_RETRY means "no such state" to libtpms, which then manufactures a new TPM and destroys the old
-// identity. So it is said only where that is the truth; every doubt is TPM_FAIL.
+// TPM_RETRY means "no such state" to libtpms, which then manufactures a new TPM and destroys the
+// old identity. So it is said only where that is the truth; every doubt is TPM_FAIL.
 TPM_RESULT load(unsigned char** data, std::uint32_t* length, std::uint32_t, const char* name) {
     StateKind kind{};
-    if (the_shelf == nullptr || !kind_of(name, kind)) return TPM_FAIL;
+    if (the_shelf == nullptr || !kind_of(name, kind))
+        return TPM_FAIL;
     const SecretBytes* content = the_shelf->find(kind);
     if (content == nullptr) {
         return the_shelf->absence(kind) == StateShelf::Absence::new_tpm ? TPM_RETRY : TPM_FAIL;
     }
     auto* copy = static_cast<unsigned char*>(std::malloc(content->size()));  // libtpms frees it
-    if (copy == nullptr) return TPM_FAIL;
+    if (copy == nullptr)
+        return TPM_FAIL;
     std::copy(content->view().begin(), content->view().end(), copy);
     *data = copy;
     *length = static_cast<std::uint32_t>(content->size());
@@ -52,20 +56,25 @@ TPM_RESULT load(unsigned char** data, std::uint32_t* length, std::uint32_t, cons
 TPM_RESULT store(const unsigned char* data, std::uint32_t length, std::uint32_t,
                  const char* name) noexcept {
     StateKind kind{};
-    if (the_shelf == nullptr || !kind_of(name, kind)) return TPM_FAIL;
+    if (the_shelf == nullptr || !kind_of(name, kind))
+        return TPM_FAIL;
     the_shelf->store(kind, {data, length});
     return TPM_SUCCESS;
 }
 
 TPM_RESULT erase(std::uint32_t, const char* name, TPM_BOOL must_exist) {
     StateKind kind{};
-    if (the_shelf == nullptr || !kind_of(name, kind)) return TPM_FAIL;
-    if (the_shelf->find(kind) == nullptr) return must_exist != 0 ? TPM_FAIL : TPM_SUCCESS;
+    if (the_shelf == nullptr || !kind_of(name, kind))
+        return TPM_FAIL;
+    if (the_shelf->find(kind) == nullptr)
+        return must_exist != 0 ? TPM_FAIL : TPM_SUCCESS;
     the_shelf->erase(kind);
     return TPM_SUCCESS;
 }
 
-TPM_RESULT io_init() { return TPM_SUCCESS; }
+TPM_RESULT io_init() {
+    return TPM_SUCCESS;
+}
 
 TPM_RESULT locality(TPM_MODIFIER_INDICATOR* value, std::uint32_t) {
     *value = the_locality;
@@ -97,6 +106,8 @@ Result<void> register_callbacks(StateShelf& shelf) {
     return {};
 }
 
-void set_locality(std::uint8_t value) { the_locality = value; }
+void set_locality(std::uint8_t value) {
+    the_locality = value;
+}
 
 }  // namespace vtpm::engine

@@ -32,14 +32,17 @@ std::string libtpms_says(const char* what, TPM_RESULT result) {
 }  // namespace
 
 LibtpmsEngine::LibtpmsEngine() : shelf_(std::make_unique<StateShelf>()) {
-    if (one_exists) throw std::logic_error("libtpms holds one TPM a process");
+    if (one_exists)
+        throw std::logic_error("libtpms holds one TPM a process");
     one_exists = true;
 }
 
 LibtpmsEngine::~LibtpmsEngine() {
-    if (initialised_) TPMLIB_Terminate();
+    if (initialised_)
+        TPMLIB_Terminate();
     // libtpms allocated it with malloc.
-    if (response_ != nullptr) OPENSSL_cleanse(response_, response_capacity_);
+    if (response_ != nullptr)
+        OPENSSL_cleanse(response_, response_capacity_);
     std::free(response_);
     one_exists = false;
 }
@@ -65,10 +68,10 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     if (!cold) {
         start.blobs.push_back({StateKind::volatile_state, std::move(start.volatile_state)});
     }
-    shelf_->fill(std::move(start.blobs), start.manufacture ? StateShelf::Absence::new_tpm
-                                                           : StateShelf::Absence::broken);
-    const auto wanted = version_ == tpm::Version::v1_2 ? TPMLIB_TPM_VERSION_1_2
-                                                       : TPMLIB_TPM_VERSION_2;
+    shelf_->fill(std::move(start.blobs),
+                 start.manufacture ? StateShelf::Absence::new_tpm : StateShelf::Absence::broken);
+    const auto wanted =
+        version_ == tpm::Version::v1_2 ? TPMLIB_TPM_VERSION_1_2 : TPMLIB_TPM_VERSION_2;
     if (const auto chosen = TPMLIB_ChooseTPMVersion(wanted); chosen != TPM_SUCCESS) {
         return fail(Errc::unsupported, libtpms_says("choosing the TPM version", chosen));
     }
@@ -81,22 +84,26 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     running_ = true;
     // libtpms never deletes it for 2.0; left on the shelf, the next start would resume from it.
     shelf_->erase(StateKind::volatile_state);
-    if (!cold) return {};
+    if (!cold)
+        return {};
     VTPM_CHECK(start_up());
-    if (!start.manufacture || version_ != tpm::Version::v1_2) return {};
+    if (!start.manufacture || version_ != tpm::Version::v1_2)
+        return {};
     // A TPM 1.2 leaves its factory with an endorsement key; without one it cannot be owned.
     std::array<std::uint8_t, 20> nonce{};
     if (RAND_bytes(nonce.data(), static_cast<int>(nonce.size())) != 1) {
         return fail(Errc::io, "no random numbers from OpenSSL");
     }
     VTPM_TRY(const auto made, run_own(tpm::create_endorsement_key_pair(nonce)));
-    if (made != 0) return fail(Errc::corrupt, "making the endorsement key: code " + std::to_string(made));
+    if (made != 0)
+        return fail(Errc::corrupt, "making the endorsement key: code " + std::to_string(made));
     return {};
 }
 
 Result<void> LibtpmsEngine::start_up() {
     VTPM_TRY(const auto code, run_own(tpm::startup_clear(version_)));
-    if (code == 0) return {};
+    if (code == 0)
+        return {};
     return fail(Errc::corrupt, "the TPM refused Startup with code " + std::to_string(code));
 }
 
@@ -114,14 +121,14 @@ std::size_t LibtpmsEngine::refuse(MutableByteView response) const {
 
 std::size_t LibtpmsEngine::execute(ByteView command, std::uint8_t locality,
                                    MutableByteView response) {
-    if (!running_) return refuse(response);
+    if (!running_)
+        return refuse(response);
     set_locality(locality);
     std::uint32_t size = 0;
     // libtpms takes a pointer to non-const but documents the command as input only.
-    const auto result =
-        TPMLIB_Process(&response_, &size, &response_capacity_,
-                       const_cast<unsigned char*>(command.data()),
-                       static_cast<std::uint32_t>(command.size()));
+    const auto result = TPMLIB_Process(&response_, &size, &response_capacity_,
+                                       const_cast<unsigned char*>(command.data()),
+                                       static_cast<std::uint32_t>(command.size()));
     if (result != TPM_SUCCESS || size < tpm::header_size || size > response.size()) {
         return refuse(response);
     }
@@ -130,25 +137,33 @@ std::size_t LibtpmsEngine::execute(ByteView command, std::uint8_t locality,
     return size;
 }
 
-void LibtpmsEngine::cancel() { TPMLIB_CancelCommand(); }
+void LibtpmsEngine::cancel() {
+    TPMLIB_CancelCommand();
+}
 
-std::vector<StateBlob> LibtpmsEngine::take_changes() { return shelf_->take_changes(); }
+std::vector<StateBlob> LibtpmsEngine::take_changes() {
+    return shelf_->take_changes();
+}
 
 Result<SecretBytes> LibtpmsEngine::volatile_state() {
-    if (!running_) return fail(Errc::unavailable, "the TPM is not running");
+    if (!running_)
+        return fail(Errc::unavailable, "the TPM is not running");
     unsigned char* buffer = nullptr;
     std::uint32_t size = 0;
     const auto got = TPMLIB_GetState(TPMLIB_STATE_VOLATILE, &buffer, &size);
-    if (got != TPM_SUCCESS) return fail(Errc::corrupt, libtpms_says("reading volatile state", got));
+    if (got != TPM_SUCCESS)
+        return fail(Errc::corrupt, libtpms_says("reading volatile state", got));
     auto state = SecretBytes::copy_of({buffer, size});
     OPENSSL_cleanse(buffer, size);
     std::free(buffer);
     return state;
 }
 
-// TPM2_Shutdown spares the guest a step of its dictionary-attack counter; TPM 1.2 has no such command.
+// TPM2_Shutdown spares the guest a step of its dictionary-attack counter; TPM 1.2 has no such
+// command.
 void LibtpmsEngine::power_off() {
-    if (!running_) return;
+    if (!running_)
+        return;
     if (version_ == tpm::Version::v2_0) {
         // A TPM in failure mode refuses it; then there is nothing to keep either.
         (void)run_own(tpm::shutdown_clear());

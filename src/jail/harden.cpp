@@ -10,8 +10,10 @@ namespace vtpm::jail {
 
 Result<void> forbid_core_dumps() {
     const rlimit none{0, 0};
-    if (::setrlimit(RLIMIT_CORE, &none) != 0) return fail_errno("setrlimit(RLIMIT_CORE)", errno);
-    if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return fail_errno("PR_SET_DUMPABLE", errno);
+    if (::setrlimit(RLIMIT_CORE, &none) != 0)
+        return fail_errno("setrlimit(RLIMIT_CORE)", errno);
+    if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        return fail_errno("PR_SET_DUMPABLE", errno);
     return {};
 }
 

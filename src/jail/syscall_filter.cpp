@@ -22,11 +22,14 @@ Result<void> allow(scmp_filter_ctx context, const AllowedCall& call) {
     }
     std::array<scmp_arg_cmp, 2> matches{};
     unsigned count = 0;
-    if (call.first) matches[count++] = compare(*call.first);
-    if (call.second) matches[count++] = compare(*call.second);
+    if (call.first)
+        matches[count++] = compare(*call.first);
+    if (call.second)
+        matches[count++] = compare(*call.second);
     const int added =
         seccomp_rule_add_array(context, SCMP_ACT_ALLOW, number, count, matches.data());
-    if (added < 0) return fail_errno("seccomp rule for " + std::string(call.name), -added);
+    if (added < 0)
+        return fail_errno("seccomp rule for " + std::string(call.name), -added);
     return {};
 }
 
@@ -34,7 +37,8 @@ Result<void> allow(scmp_filter_ctx context, const AllowedCall& call) {
 
 Result<void> install_filter(std::span<const AllowedCall> calls) {
     const Context context(seccomp_init(SCMP_ACT_KILL_PROCESS), &seccomp_release);
-    if (!context) return fail(Errc::io, "seccomp_init failed");
+    if (!context)
+        return fail(Errc::io, "seccomp_init failed");
     // One filter for all threads; a foreign architecture's calls die like any other unlisted one.
     if (const int set = seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_TSYNC, 1); set < 0) {
         return fail_errno("seccomp TSYNC", -set);
@@ -44,7 +48,8 @@ Result<void> install_filter(std::span<const AllowedCall> calls) {
         set < 0) {
         return fail_errno("seccomp BADARCH", -set);
     }
-    for (const auto& call : calls) VTPM_CHECK(allow(context.get(), call));
+    for (const auto& call : calls)
+        VTPM_CHECK(allow(context.get(), call));
     if (const int loaded = seccomp_load(context.get()); loaded < 0) {
         return fail_errno("seccomp_load", -loaded);
     }

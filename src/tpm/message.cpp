@@ -6,9 +6,9 @@
 namespace vtpm::tpm {
 namespace {
 
-constexpr std::uint16_t tag_rqu_command = 0x00C1;     // TPM 1.2, no authorisation
-constexpr std::uint16_t tag_rsp_command = 0x00C4;     // TPM 1.2
-constexpr std::uint16_t st_no_sessions = 0x8001;      // TPM 2.0
+constexpr std::uint16_t tag_rqu_command = 0x00C1;  // TPM 1.2, no authorisation
+constexpr std::uint16_t tag_rsp_command = 0x00C4;  // TPM 1.2
+constexpr std::uint16_t st_no_sessions = 0x8001;   // TPM 2.0
 
 constexpr std::array<std::uint32_t, 9> slow_ordinals_1_2 = {
     0x0000000D,  // TPM_TakeOwnership: makes the SRK
@@ -54,12 +54,18 @@ Result<Header> parse_header(ByteView message) {
 std::uint32_t refusal_code(Version version, Refusal refusal) {
     const bool v1_2 = version == Version::v1_2;
     switch (refusal) {
-        case Refusal::bad_size: return v1_2 ? 0x19U : 0x142U;      // BAD_PARAM_SIZE, COMMAND_SIZE
-        case Refusal::bad_locality: return v1_2 ? 0x3DU : 0x107U;  // BAD_LOCALITY, LOCALITY
-        case Refusal::not_committed: return v1_2 ? 0x1FU : 0x923U;  // IOERROR, NV_UNAVAILABLE
-        case Refusal::failed: return v1_2 ? 0x1CU : 0x101U;        // FAILEDSELFTEST, FAILURE
-        case Refusal::cancelled: return v1_2 ? 0x09U : 0x909U;     // FAIL, CANCELED
-        case Refusal::denied_command: return v1_2 ? 0x17U : 0x143U;  // DISABLED_CMD, COMMAND_CODE
+        case Refusal::bad_size:
+            return v1_2 ? 0x19U : 0x142U;  // BAD_PARAM_SIZE, COMMAND_SIZE
+        case Refusal::bad_locality:
+            return v1_2 ? 0x3DU : 0x107U;  // BAD_LOCALITY, LOCALITY
+        case Refusal::not_committed:
+            return v1_2 ? 0x1FU : 0x923U;  // IOERROR, NV_UNAVAILABLE
+        case Refusal::failed:
+            return v1_2 ? 0x1CU : 0x101U;  // FAILEDSELFTEST, FAILURE
+        case Refusal::cancelled:
+            return v1_2 ? 0x09U : 0x909U;  // FAIL, CANCELED
+        case Refusal::denied_command:
+            return v1_2 ? 0x17U : 0x143U;  // DISABLED_CMD, COMMAND_CODE
     }
     return v1_2 ? 0x09U : 0x101U;
 }
@@ -80,22 +86,25 @@ bool may_take_long(Version version, std::uint32_t ordinal) {
 
 Bytes startup_clear(Version version) {
     // TPM_Startup(TPM_ST_CLEAR = 1) and TPM2_Startup(TPM_SU_CLEAR = 0)
-    if (version == Version::v1_2) return command(tag_rqu_command, 0x99, Bytes{0, 1});
+    if (version == Version::v1_2)
+        return command(tag_rqu_command, 0x99, Bytes{0, 1});
     return command(st_no_sessions, 0x144, Bytes{0, 0});
 }
 
-Bytes shutdown_clear() { return command(st_no_sessions, 0x145, Bytes{0, 0}); }
+Bytes shutdown_clear() {
+    return command(st_no_sessions, 0x145, Bytes{0, 0});
+}
 
 Bytes create_endorsement_key_pair(ByteView nonce20) {
     ByteWriter parameters;
     parameters.bytes(nonce20)
-        .u32(1)      // TPM_ALG_RSA
-        .u16(3)      // TPM_ES_RSAESOAEP_SHA1_MGF1
-        .u16(1)      // TPM_SS_NONE
-        .u32(12)     // size of TPM_RSA_KEY_PARMS
-        .u32(2048)   // key length, bits
-        .u32(2)      // primes
-        .u32(0);     // default exponent
+        .u32(1)     // TPM_ALG_RSA
+        .u16(3)     // TPM_ES_RSAESOAEP_SHA1_MGF1
+        .u16(1)     // TPM_SS_NONE
+        .u32(12)    // size of TPM_RSA_KEY_PARMS
+        .u32(2048)  // key length, bits
+        .u32(2)     // primes
+        .u32(0);    // default exponent
     return command(tag_rqu_command, 0x78, parameters.written());
 }
 

@@ -53,6 +53,7 @@ Result<void> InstanceTable::prepare() {
                        " last_store = excluded.last_store, digest_1 = excluded.digest_1,"
                        " digest_2 = excluded.digest_2, digest_3 = excluded.digest_3,"
                        " mac = excluded.mac"));
+    VTPM_TRY(erase_records_, database_->prepare("DELETE FROM records WHERE instance_id = ?"));
     VTPM_TRY(erase_, database_->prepare("DELETE FROM instances WHERE id = ?"));
     VTPM_TRY(put_total_, database_->prepare("UPDATE total SET mac = ? WHERE id = 1"));
     return {};
@@ -164,8 +165,10 @@ Result<void> InstanceTable::commit(InstanceRow row, const std::function<Result<v
     VTPM_CHECK(write(row));
     const auto [first, last] = unsound_.equal_range(row.facts.uuid);
     for (auto twin = first; twin != last; ++twin) {
-        if (twin->second != row.id)
-            VTPM_CHECK(erase_->run(twin->second));
+        if (twin->second == row.id)
+            continue;
+        VTPM_CHECK(erase_records_->run(twin->second));
+        VTPM_CHECK(erase_->run(twin->second));
     }
     if (also)
         VTPM_CHECK(also());

@@ -66,6 +66,7 @@ class InstanceTable {
     const TableKeys* keys_;
     Uuid manager_;
     std::optional<Statement> put_;
+    std::optional<Statement> erase_records_;
     std::optional<Statement> erase_;
     std::optional<Statement> put_total_;
 

@@ -30,7 +30,8 @@ void AsyncChannel::receive(OnFrame handler) {
     // The first byte may take for ever, the rest may not.
     asio::async_read(socket_, asio::buffer(prefix_.data(), 1),
                      [self = shared_from_this()](const error_code& error, std::size_t) {
-                         if (error) return self->finish_receive(fail_asio(error));
+                         if (error)
+                             return self->finish_receive(fail_asio(error));
                          self->arm_timer();
                          self->on_prefix();
                      });
@@ -39,14 +40,16 @@ void AsyncChannel::receive(OnFrame handler) {
 void AsyncChannel::on_prefix() {
     asio::async_read(socket_, asio::buffer(prefix_.data() + 1, prefix_size - 1),
                      [self = shared_from_this()](const error_code& error, std::size_t) {
-                         if (error) return self->finish_receive(fail_asio(error));
+                         if (error)
+                             return self->finish_receive(fail_asio(error));
                          self->on_rest();
                      });
 }
 
 void AsyncChannel::on_rest() {
     auto sizes = parse_prefix(prefix_);
-    if (!sizes) return finish_receive(tl::make_unexpected(sizes.error()));
+    if (!sizes)
+        return finish_receive(tl::make_unexpected(sizes.error()));
     incoming_.message.resize(sizes->message);
     incoming_.payload = SecretBytes(sizes->payload);
     const std::array<asio::mutable_buffer, 2> parts = {
@@ -54,22 +57,26 @@ void AsyncChannel::on_rest() {
         asio::buffer(incoming_.payload.span().data(), incoming_.payload.size())};
     asio::async_read(socket_, parts,
                      [self = shared_from_this()](const error_code& error, std::size_t) {
-                         if (error) return self->finish_receive(fail_asio(error));
+                         if (error)
+                             return self->finish_receive(fail_asio(error));
                          self->finish_receive(std::move(self->incoming_));
                      });
 }
 
 void AsyncChannel::finish_receive(Result<Frame> result) {
     timer_.cancel();
-    if (!result) close();
-    if (auto handler = std::exchange(on_frame_, nullptr)) handler(std::move(result));
+    if (!result)
+        close();
+    if (auto handler = std::exchange(on_frame_, nullptr))
+        handler(std::move(result));
 }
 
 void AsyncChannel::arm_timer() {
     timer_.expires_after(frame_timeout);
     timer_.async_wait([weak = weak_from_this()](const error_code& error) {
         const auto self = weak.lock();
-        if (!error && self) self->close();
+        if (!error && self)
+            self->close();
     });
 }
 
@@ -98,7 +105,8 @@ void AsyncChannel::send(const google::protobuf::MessageLite& message, SecretByte
                       [self = shared_from_this(), handler = std::move(handler)](
                           const error_code& error, std::size_t) {
                           self->outgoing_payload_ = SecretBytes();
-                          if (!error) return handler({});
+                          if (!error)
+                              return handler({});
                           self->close();
                           handler(fail_asio(error));
                       });

@@ -36,7 +36,8 @@ Bytes frame_prefix(FrameSizes sizes) {
 Result<FrameSizes> parse_prefix(ByteView prefix) {
     ByteReader reader(prefix);
     VTPM_TRY(const auto seen, reader.u32());
-    if (seen != magic) return fail(Errc::malformed, "not a frame of this protocol");
+    if (seen != magic)
+        return fail(Errc::malformed, "not a frame of this protocol");
     VTPM_TRY(const std::size_t message, reader.u32());
     VTPM_TRY(const std::size_t payload, reader.u32());
     if (message > max_message_size || payload > max_payload_size) {
@@ -48,13 +49,15 @@ Result<FrameSizes> parse_prefix(ByteView prefix) {
 // Any failure leaves the stream at an unknown position.
 template <typename T>
 Result<T> Channel::note(Result<T> result) {
-    if (!result) broken_ = true;
+    if (!result)
+        broken_ = true;
     return result;
 }
 
 Result<void> Channel::send(const google::protobuf::MessageLite& message, ByteView payload,
                            int descriptor) {
-    if (broken_) return fail(Errc::unavailable, "the connection failed before");
+    if (broken_)
+        return fail(Errc::unavailable, "the connection failed before");
     const std::size_t size = message.ByteSizeLong();
     if (size > max_message_size || payload.size() > max_payload_size) {
         return fail(Errc::too_large, "a frame beyond the limits");
@@ -67,18 +70,21 @@ Result<void> Channel::send(const google::protobuf::MessageLite& message, ByteVie
 }
 
 Result<void> Channel::send_prefix(MutableByteView prefix, int descriptor) {
-    if (descriptor < 0) return write_all(socket_.get(), prefix);
+    if (descriptor < 0)
+        return write_all(socket_.get(), prefix);
     DescriptorMessage message(prefix, descriptor);
     ssize_t sent = 0;
     do {
         sent = ::sendmsg(socket_.get(), message.header(), MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    if (sent < 0) return fail_errno("sendmsg", errno);
+    if (sent < 0)
+        return fail_errno("sendmsg", errno);
     return write_all(socket_.get(), prefix.subspan(static_cast<std::size_t>(sent)));
 }
 
 Result<Frame> Channel::receive(Timeout timeout) {
-    if (broken_) return fail(Errc::unavailable, "the connection failed before");
+    if (broken_)
+        return fail(Errc::unavailable, "the connection failed before");
     const Deadline deadline = std::chrono::steady_clock::now() + timeout;
     std::array<std::uint8_t, prefix_size> prefix{};
     VTPM_CHECK(note(read_until(prefix, deadline)));
@@ -86,20 +92,21 @@ Result<Frame> Channel::receive(Timeout timeout) {
 }
 
 Result<Frame> Channel::receive_with_descriptor(Timeout timeout) {
-    if (broken_) return fail(Errc::unavailable, "the connection failed before");
+    if (broken_)
+        return fail(Errc::unavailable, "the connection failed before");
     const Deadline deadline = std::chrono::steady_clock::now() + timeout;
     VTPM_CHECK(note(wait_readable(deadline)));
     std::array<std::uint8_t, prefix_size> prefix{};
     DescriptorMessage message(prefix, -1);
     const auto got = ::recvmsg(socket_.get(), message.header(), MSG_CMSG_CLOEXEC);
-    if (got < 0) return note(Result<Frame>(fail_errno("recvmsg", errno)));
+    if (got < 0)
+        return note(Result<Frame>(fail_errno("recvmsg", errno)));
     if (got == 0) {
-        return note(Result<Frame>(
-            fail(Errc::unavailable, "the other side closed the connection")));
+        return note(Result<Frame>(fail(Errc::unavailable, "the other side closed the connection")));
     }
     Fd descriptor = message.take_received();
-    VTPM_CHECK(note(
-        read_until(MutableByteView(prefix).subspan(static_cast<std::size_t>(got)), deadline)));
+    VTPM_CHECK(
+        note(read_until(MutableByteView(prefix).subspan(static_cast<std::size_t>(got)), deadline)));
     return note(receive_rest(prefix, deadline, std::move(descriptor)));
 }
 
@@ -118,9 +125,12 @@ Result<void> Channel::read_until(MutableByteView bytes, Deadline deadline) {
     while (!bytes.empty()) {
         VTPM_CHECK(wait_readable(deadline));
         const auto got = ::read(socket_.get(), bytes.data(), bytes.size());
-        if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (got < 0) return fail_errno("read", errno);
-        if (got == 0) return fail(Errc::unavailable, "the other side closed the connection");
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got < 0)
+            return fail_errno("read", errno);
+        if (got == 0)
+            return fail(Errc::unavailable, "the other side closed the connection");
         bytes = bytes.subspan(static_cast<std::size_t>(got));
     }
     return {};
@@ -130,9 +140,12 @@ Result<void> Channel::wait_readable(Deadline deadline) {
     pollfd wanted{socket_.get(), POLLIN, 0};
     for (;;) {
         const int ready = ::poll(&wanted, 1, milliseconds_until(deadline));
-        if (ready > 0) return {};
-        if (ready == 0) return fail(Errc::timeout, "no answer in time");
-        if (errno != EINTR) return fail_errno("poll", errno);
+        if (ready > 0)
+            return {};
+        if (ready == 0)
+            return fail(Errc::timeout, "no answer in time");
+        if (errno != EINTR)
+            return fail_errno("poll", errno);
     }
 }
 
@@ -144,8 +157,10 @@ Result<Fd> connect_to(const std::string& path) {
     }
     std::copy(path.begin(), path.end(), std::begin(address.sun_path));
     Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!socket.valid()) return fail_errno("socket", errno);
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    if (!socket.valid())
+        return fail_errno("socket", errno);
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
+        0) {
         if (errno == EACCES || errno == EPERM) {
             return fail(Errc::permission, "not allowed to connect to " + path);
         }

@@ -10,7 +10,8 @@ DescriptorMessage::DescriptorMessage(MutableByteView bytes, int descriptor)
     header_.msg_iovlen = 1;
     header_.msg_control = control_.data();
     header_.msg_controllen = control_.size();
-    if (descriptor < 0) return;
+    if (descriptor < 0)
+        return;
     cmsghdr* rights = CMSG_FIRSTHDR(&header_);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;

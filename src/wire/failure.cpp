@@ -6,10 +6,10 @@ namespace vtpm::wire {
 namespace {
 
 constexpr std::array all_codes = {
-    Errc::invalid_argument, Errc::malformed,   Errc::too_large,  Errc::not_found,
-    Errc::already_exists,   Errc::in_use,      Errc::permission, Errc::unavailable,
-    Errc::not_set_up,       Errc::locked,      Errc::wrong_chip, Errc::corrupt,
-    Errc::out_of_order,     Errc::io,          Errc::timeout,    Errc::chip,
+    Errc::invalid_argument, Errc::malformed, Errc::too_large,  Errc::not_found,
+    Errc::already_exists,   Errc::in_use,    Errc::permission, Errc::unavailable,
+    Errc::not_set_up,       Errc::locked,    Errc::wrong_chip, Errc::corrupt,
+    Errc::out_of_order,     Errc::io,        Errc::timeout,    Errc::chip,
     Errc::unsupported,
 };
 constexpr std::array all_actions = {
@@ -20,7 +20,8 @@ constexpr std::array all_actions = {
 template <typename List>
 auto by_name(const List& list, std::string_view name, typename List::value_type otherwise) {
     for (const auto value : list) {
-        if (to_string(value) == name) return value;
+        if (to_string(value) == name)
+            return value;
     }
     return otherwise;
 }

@@ -17,11 +17,15 @@ namespace v12 {
 inline Bytes get_random(std::uint32_t size) {
     return command(0xC1, 0x46, ByteWriter().u32(size).take());
 }
-inline Bytes pcr_read(std::uint32_t pcr) { return command(0xC1, 0x15, ByteWriter().u32(pcr).take()); }
+inline Bytes pcr_read(std::uint32_t pcr) {
+    return command(0xC1, 0x15, ByteWriter().u32(pcr).take());
+}
 inline Bytes extend(std::uint32_t pcr, std::uint8_t filler) {
     return command(0xC1, 0x14, ByteWriter().u32(pcr).bytes(Bytes(20, filler)).take());
 }
-inline Bytes read_pubek() { return command(0xC1, 0x7C, Bytes(20, 0)); }
+inline Bytes read_pubek() {
+    return command(0xC1, 0x7C, Bytes(20, 0));
+}
 
 }  // namespace v12
 
@@ -32,15 +36,16 @@ inline constexpr std::uint32_t nv_index = 0x01800001;
 
 // TPM_ST_SESSIONS with one password session after the handles
 inline Bytes authorised(std::uint32_t code, const Bytes& handles, const Bytes& parameters) {
-    return command(0x8002, code, ByteWriter()
-                                     .bytes(handles)
-                                     .u32(9)
-                                     .u32(0x40000009)  // TPM_RS_PW
-                                     .u16(0)
-                                     .u8(0)
-                                     .u16(0)
-                                     .bytes(parameters)
-                                     .take());
+    return command(0x8002, code,
+                   ByteWriter()
+                       .bytes(handles)
+                       .u32(9)
+                       .u32(0x40000009)  // TPM_RS_PW
+                       .u16(0)
+                       .u8(0)
+                       .u16(0)
+                       .bytes(parameters)
+                       .take());
 }
 
 inline Bytes get_random(std::uint16_t size) {
@@ -60,14 +65,15 @@ inline Bytes pcr_extend(std::uint32_t pcr, std::uint8_t filler) {
 }
 // An ordinary index: attributes OWNERWRITE, AUTHWRITE, OWNERREAD, AUTHREAD, NO_DA
 inline Bytes nv_define(std::uint16_t size, std::uint32_t index = nv_index) {
-    const Bytes area =
-        ByteWriter().u32(index).u16(0x0B).u32(0x02060006).u16(0).u16(size).take();
-    return authorised(0x12A, ByteWriter().u32(owner).take(),
-                      ByteWriter().u16(0).u16(static_cast<std::uint16_t>(area.size())).bytes(area).take());
+    const Bytes area = ByteWriter().u32(index).u16(0x0B).u32(0x02060006).u16(0).u16(size).take();
+    return authorised(
+        0x12A, ByteWriter().u32(owner).take(),
+        ByteWriter().u16(0).u16(static_cast<std::uint16_t>(area.size())).bytes(area).take());
 }
 inline Bytes nv_write(const Bytes& data, std::uint32_t index = nv_index) {
-    return authorised(0x137, ByteWriter().u32(index).u32(index).take(),
-                      ByteWriter().u16(static_cast<std::uint16_t>(data.size())).bytes(data).u16(0).take());
+    return authorised(
+        0x137, ByteWriter().u32(index).u32(index).take(),
+        ByteWriter().u16(static_cast<std::uint16_t>(data.size())).bytes(data).u16(0).take());
 }
 inline Bytes nv_read(std::uint16_t size, std::uint32_t index = nv_index) {
     return authorised(0x14E, ByteWriter().u32(index).u32(index).take(),

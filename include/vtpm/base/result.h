@@ -70,14 +70,15 @@ tl::unexpected<Error> fail_errno(std::string_view what, int error_number);
 // VTPM_TRY(declaration, expression): unwraps a Result or returns its error from this function.
 #define VTPM_TRY_CONCAT_(a, b) a##b
 #define VTPM_TRY_NAME_(a, b) VTPM_TRY_CONCAT_(a, b)
-#define VTPM_TRY_IMPL_(tmp, declaration, expression)       \
-    auto tmp = (expression);                               \
-    if (!tmp) return tl::make_unexpected(std::move(tmp).error()); \
+#define VTPM_TRY_IMPL_(tmp, declaration, expression)        \
+    auto tmp = (expression);                                \
+    if (!tmp)                                               \
+        return tl::make_unexpected(std::move(tmp).error()); \
     declaration = std::move(*tmp)
 #define VTPM_TRY(declaration, expression) \
     VTPM_TRY_IMPL_(VTPM_TRY_NAME_(vtpm_try_, __LINE__), declaration, expression)
 
 // VTPM_CHECK(expression): returns the error of a Result<void> from this function.
-#define VTPM_CHECK(expression)                                                     \
-    if (auto vtpm_check_ = (expression); !vtpm_check_)                             \
+#define VTPM_CHECK(expression)                         \
+    if (auto vtpm_check_ = (expression); !vtpm_check_) \
     return tl::make_unexpected(std::move(vtpm_check_).error())

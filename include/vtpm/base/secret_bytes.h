@@ -14,6 +14,10 @@
 
 namespace vtpm {
 
+// Overwrites memory in a way that the optimiser keeps: for what is not a SecretBytes, such as
+// another library's buffers.
+void wipe(MutableByteView bytes);
+
 class SecretBytes {
   public:
     SecretBytes() = default;
@@ -37,7 +41,7 @@ class SecretBytes {
     void shrink(std::size_t size);
 
   private:
-    void wipe();
+    void wipe_all();
 
     std::unique_ptr<std::uint8_t[]> data_;
     std::size_t size_ = 0;

@@ -16,7 +16,8 @@ T required(Result<T> result) {
         spdlog::critical("cannot start: {}", result.error().context);
         std::exit(EXIT_FAILURE);
     }
-    if constexpr (!std::is_void_v<T>) return std::move(*result);
+    if constexpr (!std::is_void_v<T>)
+        return std::move(*result);
 }
 
 }  // namespace vtpm

@@ -16,7 +16,7 @@ class Uuid {
     static constexpr std::size_t size = 16;
     static constexpr std::size_t text_size = 36;
 
-    Uuid() = default;  // the nil uuid
+    Uuid() = default;      // the nil uuid
     static Uuid random();  // version 4; throws std::runtime_error if there is no randomness
     static Result<Uuid> parse(std::string_view text);
     static Result<Uuid> from_bytes(ByteView bytes);

@@ -1,4 +1,5 @@
-// Engine: one TPM, as its surroundings see it: bytes in, bytes out, and state that wants to be kept.
+// Engine: one TPM, as its surroundings see it: bytes in, bytes out, and state that wants to be
+// kept.
 //
 // The caller drives the power: power_on() once, execute() any number of times, then power_off() or
 // volatile_state(). After each of these take_changes() says what became different in the lasting
@@ -26,10 +27,10 @@ struct StateBlob {
 
 struct PowerOn {
     tpm::Version version;
-    bool manufacture = false;        // only for an instance that was never stored
-    std::vector<StateBlob> blobs;    // the lasting state; empty exactly if manufacture
-    SecretBytes volatile_state;      // to go on with; empty: a cold start
-    SecretBytes seed;                // entropy from the host's chip, mixed in
+    bool manufacture = false;      // only for an instance that was never stored
+    std::vector<StateBlob> blobs;  // the lasting state; empty exactly if manufacture
+    SecretBytes volatile_state;    // to go on with; empty: a cold start
+    SecretBytes seed;              // entropy from the host's chip, mixed in
 };
 
 class Engine {

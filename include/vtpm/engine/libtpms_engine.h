@@ -1,5 +1,6 @@
-// LibtpmsEngine: the Engine on libtpms. libtpms keeps its state in file statics and its callbacks take
-// no context, so there can be one in a process; a second constructor call throws std::logic_error.
+// LibtpmsEngine: the Engine on libtpms. libtpms keeps its state in file statics and its callbacks
+// take no context, so there can be one in a process; a second constructor call throws
+// std::logic_error.
 //
 // libtpms longjmps across TPMLIB_Process: nothing with a destructor lives in its frames, and no
 // exception passes through a callback.

@@ -1,5 +1,5 @@
-// StateShelf: where libtpms' callbacks find and leave the TPM's state blobs, in this process's memory.
-// Owned by the engine; one thread.
+// StateShelf: where libtpms' callbacks find and leave the TPM's state blobs, in this process's
+// memory. Owned by the engine; one thread.
 #pragma once
 
 #include <array>

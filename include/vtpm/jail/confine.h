@@ -7,8 +7,9 @@
 // Whole-process, before other threads start (namespaces and uids are attributes of a thread).
 #pragma once
 
-#include <span>
 #include <sys/types.h>
+
+#include <span>
 
 #include "vtpm/base/result.h"
 
@@ -21,8 +22,8 @@ Result<void> close_descriptors_except(std::span<const int> keep);
 // tmpfs. (A PID namespace only takes effect for children: the parent gives us one at clone time.)
 Result<void> empty_namespaces();
 
-// No files written, no processes made, few descriptors; `data_bytes` bounds the heap and all private
-// memory (RLIMIT_DATA).
+// No files written, no processes made, few descriptors; `data_bytes` bounds the heap and all
+// private memory (RLIMIT_DATA).
 Result<void> limit_resources(std::size_t data_bytes);
 
 // All three uids and gids, no supplementary groups, every capability set empty and locked

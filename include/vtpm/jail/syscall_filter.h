@@ -1,5 +1,6 @@
-// An allow list of system calls as data: one line a call, each with its reason. Everything else kills
-// the process (SECCOMP_RET_KILL_PROCESS), whichever of its threads asked. seccomp(2), seccomp_rule_add(3).
+// An allow list of system calls as data: one line a call, each with its reason. Everything else
+// kills the process (SECCOMP_RET_KILL_PROCESS), whichever of its threads asked. seccomp(2),
+// seccomp_rule_add(3).
 #pragma once
 
 #include <cstdint>

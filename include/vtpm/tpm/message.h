@@ -25,10 +25,10 @@ Result<Header> parse_header(ByteView message);
 
 // Why we answer for the TPM ourselves.
 enum class Refusal {
-    bad_size,        // shorter than a header, longer than the buffer, or its size field lies
-    bad_locality,    // a locality that this instance does not grant
-    not_committed,   // the change was made but could not be written durably: try again
-    failed,          // the TPM is in failure mode until its next power cycle
+    bad_size,       // shorter than a header, longer than the buffer, or its size field lies
+    bad_locality,   // a locality that this instance does not grant
+    not_committed,  // the change was made but could not be written durably: try again
+    failed,         // the TPM is in failure mode until its next power cycle
     cancelled,
     denied_command,  // a command that this instance does not offer
 };
@@ -45,7 +45,7 @@ bool may_take_long(Version version, std::uint32_t ordinal);
 
 // Commands that the platform's firmware sends: built, never parsed.
 Bytes startup_clear(Version version);
-Bytes shutdown_clear();                                 // TPM 2.0 only
-Bytes create_endorsement_key_pair(ByteView nonce20);    // TPM 1.2 only: RSA-2048
+Bytes shutdown_clear();                               // TPM 2.0 only
+Bytes create_endorsement_key_pair(ByteView nonce20);  // TPM 1.2 only: RSA-2048
 
 }  // namespace vtpm::tpm

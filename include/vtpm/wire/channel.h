@@ -11,9 +11,10 @@
 // ignored in the process.
 #pragma once
 
+#include <google/protobuf/message_lite.h>
+
 #include <chrono>
 #include <cstdint>
-#include <google/protobuf/message_lite.h>
 
 #include "vtpm/base/bytes.h"
 #include "vtpm/base/fd.h"

@@ -1,5 +1,5 @@
-// Errors across a socket: Failure messages and back. A code that this version does not know reads as
-// Errc::unsupported, so that a newer peer's refusal is still a refusal.
+// Errors across a socket: Failure messages and back. A code that this version does not know reads
+// as Errc::unsupported, so that a newer peer's refusal is still a refusal.
 #pragma once
 
 #include "vtpm/base/result.h"

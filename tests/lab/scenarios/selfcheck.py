@@ -11,7 +11,7 @@ OWN_HOST = True
 def run(lab: Lab) -> None:
     """Checks everything that the other scenarios take for granted."""
     with timed("booting"):
-        lab.boot()
+        lab.boot(cpus=1)
     _check_dom0(lab)
     _check_guests(lab)
     step("an NV index of the host's chip survives a reboot of the host")
@@ -55,7 +55,7 @@ def _check_guests(lab: Lab) -> None:
     pv.wait_restarted()
     expect(pv.domid > first, "the restarted guest has its old domain id")
     pvh.shutdown()
-    expect_in("Power down", pvh.console_log(), "the console of a guest that shut down")
+    expect_in("reboot: System halted", pvh.console_log(), "the console of a guest that shut down")
 
 
 def _check_power_cut(lab: Lab) -> None:

@@ -129,9 +129,9 @@ def _configure(root: Path) -> None:
     (root / "var/log/journal").mkdir(exist_ok=True)
     subprocess.run(["chroot", root, "passwd", "-d", "root"], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
-    subprocess.run(["systemctl", "--root", root, "--quiet", "enable", "xenlab-agent.service"], check=True)
-    subprocess.run(["systemctl", "--root", root, "--quiet", "mask", *MASKED], check=True)
+    subprocess.run(["chroot", root, "systemctl", "--quiet", "enable", "xenlab-agent.service"], check=True)
+    subprocess.run(["chroot", root, "systemctl", "--quiet", "mask", *MASKED], check=True)
 
 
 def _make_disk(root: Path, disk: Path) -> None:
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, f"{DISK_MIB}M"], check=True)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", root, disk, f"{DISK_MIB}M"], check=True)

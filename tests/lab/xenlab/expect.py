@@ -20,4 +20,4 @@ def expect_equal(actual: object, wanted: object, what: str) -> None:
 def expect_in(part: str, text: str, what: str) -> None:
     """Fails the scenario unless `part` occurs in `text`, upper or lower case."""
     if part.lower() not in text.lower():
-        raise Failure(f"{what}: no '{part}' in:\n{text}")
+        raise Failure(f"{what}: no '{part}' in:\n{text[-2000:]}")

@@ -14,13 +14,13 @@ class Machine:
     """The machine while it is switched on."""
 
     def __init__(self, image: Dom0Image, disk: Path, chip: Chip | None, directory: Path,
-                 write_log: Path | None) -> None:
+                 write_log: Path | None, cpus: int) -> None:
         """Switches on. `directory` gets sockets and logs; its path must be short (a socket's name is limited)."""
         self.console_log = directory / "console.log"
         self.console_socket = directory / "console"
         self.agent_socket = directory / "agent"
         self._chip_process: Process | None = None
-        arguments = _machine_arguments(image) + _disk_arguments(disk, write_log) + self._port_arguments()
+        arguments = _machine_arguments(image, cpus) + _disk_arguments(disk, write_log) + self._port_arguments()
         if chip is not None:
             self._chip_process = chip.power_on(directory / "chip", directory / "swtpm.log")
             arguments += ["-chardev", f"socket,id=chip,path={directory / 'chip'}",
@@ -58,10 +58,10 @@ class Machine:
         return "\n".join([line for line in text.replace("\r", "").splitlines() if line][-lines:])
 
 
-def _machine_arguments(image: Dom0Image) -> list[str]:
+def _machine_arguments(image: Dom0Image, cpus: int) -> list[str]:
     dom0 = "root=/dev/vda rw console=hvc0 panic=5 systemd.show_status=0"
     return ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", "2", "-m", str(RAM_MIB),
+            "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", str(cpus), "-m", str(RAM_MIB),
             "-kernel", str(image.xen),
             "-append", f"dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M console=com1 com1=115200,8n1",
             "-initrd", f"{image.kernel} {dom0},{image.initrd}",

@@ -102,7 +102,7 @@ class Runner:
         if self._shared is None:
             self._shared = self._new_host(scenario)
             with timed("booting the shared host"):
-                self._shared.boot()
+                self._shared.boot(cpus=1)
         return self._shared
 
     def _explain(self, name: str, lab: Lab | None, error: object) -> None:

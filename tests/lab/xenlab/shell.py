@@ -82,7 +82,7 @@ def main() -> int:
     try:
         lab, news = _host(directory)
         with timed("booting"):
-            lab.boot()
+            lab.boot(cpus=1)
         say(news)
         print(HELP, flush=True)
         _converse(lab)

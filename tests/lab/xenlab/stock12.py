@@ -66,6 +66,6 @@ def _check_shutdown(lab: Lab, guest: Guest) -> None:
     took = time.monotonic() - begin
     log = guest.console_log()
     expect("timeout closing device" not in log, f"the TPM held up the shutdown:\n{log[-2000:]}")
-    expect("Power down" in log, f"no orderly power-off:\n{log[-2000:]}")
+    expect("reboot: " in log, f"no orderly power-off:\n{log[-2000:]}")
     expect(took < SHUTDOWN_S, f"the power-off took {took:.0f} s")
     lab.guests.remove(guest)

@@ -8,7 +8,9 @@
 using namespace vtpm;
 
 namespace {
-bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
+bool is_open(int fd) {
+    return ::fcntl(fd, F_GETFD) >= 0;
+}
 }  // namespace
 
 TEST_CASE("assignment closes what was held before") {

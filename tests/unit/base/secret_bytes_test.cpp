@@ -17,7 +17,8 @@ using namespace vtpm;
 
 namespace {
 
-// The pattern is never in this program as such, so that only what the code under test stored is found.
+// The pattern is never in this program as such, so that only what the code under test stored is
+// found.
 void fill_pattern(MutableByteView bytes) {
     for (std::size_t i = 0; i < bytes.size(); ++i) {
         bytes[i] = static_cast<std::uint8_t>(0xA5U ^ (i * 7 + 13));
@@ -33,15 +34,18 @@ std::size_t count_in_process(pid_t pid, std::size_t pattern_size) {
     fill_pattern(pattern);
     std::size_t found = 0;
     for (std::string line; std::getline(maps, line);) {
-        if (line.find(" rw") == std::string::npos) continue;
+        if (line.find(" rw") == std::string::npos)
+            continue;
         const auto dash = line.find('-');
         const auto begin = std::stoull(line.substr(0, dash), nullptr, 16);
         const auto end = std::stoull(line.substr(dash + 1), nullptr, 16);
-        if (end - begin > (1ULL << 30)) continue;  // a sanitizer's shadow
+        if (end - begin > (1ULL << 30))
+            continue;  // a sanitizer's shadow
         std::vector<char> content(end - begin);
         memory.clear();
         memory.seekg(static_cast<std::streamoff>(begin));
-        if (!memory.read(content.data(), static_cast<std::streamsize>(content.size()))) continue;
+        if (!memory.read(content.data(), static_cast<std::streamsize>(content.size())))
+            continue;
         auto at = content.begin();
         while ((at = std::search(at, content.end(), pattern.begin(), pattern.end(),
                                  [](char a, std::uint8_t b) {

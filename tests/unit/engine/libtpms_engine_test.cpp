@@ -91,7 +91,8 @@ TEST_CASE("PCRs live as long as the power, across a hand-over but not across a c
         state = tpm.take_changes();
     }
     std::vector<StateBlob> copy;
-    for (const auto& blob : state) copy.push_back({blob.kind, blob.content->clone()});
+    for (const auto& blob : state)
+        copy.push_back({blob.kind, blob.content->clone()});
     {
         LibtpmsEngine tpm;
         auto start = with(Version::v2_0, std::move(copy));
@@ -108,13 +109,17 @@ TEST_CASE("PCRs live as long as the power, across a hand-over but not across a c
 
 TEST_CASE("state that is missing or damaged never becomes a new TPM") {
     LibtpmsEngine tpm;
-    SECTION("missing") { CHECK_FALSE(tpm.power_on(with(Version::v2_0, {}))); }
+    SECTION("missing") {
+        CHECK_FALSE(tpm.power_on(with(Version::v2_0, {})));
+    }
     SECTION("garbage") {
         std::vector<StateBlob> garbage;
         garbage.push_back({StateKind::permanent, SecretBytes::copy_of(Bytes(1300, 0x42))});
         CHECK_FALSE(tpm.power_on(with(Version::v2_0, std::move(garbage))));
     }
-    SECTION("missing, 1.2") { CHECK_FALSE(tpm.power_on(with(Version::v1_2, {}))); }
+    SECTION("missing, 1.2") {
+        CHECK_FALSE(tpm.power_on(with(Version::v1_2, {})));
+    }
     CHECK(tpm.take_changes().empty());
     CHECK(run(tpm, v20::pcr_read(16)).size == 10);
 }
@@ -151,7 +156,8 @@ TEST_CASE("a long command can be cancelled from another thread") {
     power_on(tpm, fresh(Version::v2_0));
     std::atomic<bool> done = false;
     std::thread canceller([&] {
-        while (!done) tpm.cancel();
+        while (!done)
+            tpm.cancel();
     });
     std::uint32_t code = 0;
     for (std::uint8_t i = 0; i < 40 && code != 0x909; ++i) {

@@ -44,7 +44,8 @@ TEST_CASE("firmware's commands carry their own size") {
 TEST_CASE("versions by text and number, and nothing else") {
     CHECK(tpm::parse_version("1.2").value() == Version::v1_2);
     CHECK(tpm::parse_version("2.0").value() == Version::v2_0);
-    for (const auto* text : {"", "2", "1.20", "2.0 "}) CHECK_FALSE(tpm::parse_version(text));
+    for (const auto* text : {"", "2", "1.20", "2.0 "})
+        CHECK_FALSE(tpm::parse_version(text));
     CHECK_FALSE(tpm::version_from_number(0));
     CHECK_FALSE(tpm::version_from_number(3));
 }

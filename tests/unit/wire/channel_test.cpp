@@ -54,9 +54,9 @@ TEST_CASE("a frame arrives whole: message, payload, descriptor") {
 }
 
 TEST_CASE("frames beyond the limits are refused before memory is taken") {
-    for (const auto& prefix :
-         {wire::frame_prefix({wire::max_message_size + 1, 0}),
-          wire::frame_prefix({0, wire::max_payload_size + 1}), wire::frame_prefix({0, 1UL << 30})}) {
+    for (const auto& prefix : {wire::frame_prefix({wire::max_message_size + 1, 0}),
+                               wire::frame_prefix({0, wire::max_payload_size + 1}),
+                               wire::frame_prefix({0, 1UL << 30})}) {
         const auto parsed = wire::parse_prefix(prefix);
         REQUIRE_FALSE(parsed);
         CHECK(parsed.error().code == Errc::too_large);

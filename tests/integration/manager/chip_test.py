@@ -1,0 +1,132 @@
+"""The host's chip: another one, none, one that comes late, one that goes away."""
+
+import unittest
+
+import frames
+import rig
+
+STATE = (frames.PERMANENT, b"permanent state")
+
+
+class TheChip(rig.RigTest):
+    def setUp(self):
+        super().setUp()
+        self.web1 = self.create("web1")
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            self.assertEqual(engine.commit(0, STATE), 1)
+        rig.eventually(lambda: self.json("status")["in_use"] == 0)
+
+    def change_chip(self, to):
+        for chip in (self.chip, self.other):
+            chip.stop()
+        to.start()
+
+    @property
+    def other(self):
+        if not hasattr(self, "_other"):
+            self._other = self.new_chip("other-chip")
+        return self._other
+
+    def assert_refuses(self):
+        for line in (("list",), ("create", "--name", "web2"), ("show", "web1"),
+                     ("rename", "web1", "web2"), ("delete", "web1", "--yes")):
+            self.ctl(*line, code=rig.LOCKED)
+        reply = self.connect().ask(frames.open_instance(self.web1.bytes))
+        self.assert_failure(reply, "locked")
+        out = self.directory / "recovery"
+        self.ctl("setup", "--recovery-out", out, code=rig.REFUSED)
+        self.assertFalse(out.exists())
+
+    def assert_serves(self, seed=32):
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            loaded = engine.load()
+            self.assertEqual((loaded.sequence, loaded.blobs), (1, dict([STATE])))
+            self.assertEqual(len(loaded.seed), seed)
+        rig.eventually(lambda: self.json("status")["in_use"] == 0)
+
+    def test_another_chip(self):
+        self.assertEqual(self.manager.stop(), 0)
+        before = self.files()
+        self.change_chip(self.other)
+        self.manager.start()
+        status = self.json("status")
+        self.assertEqual(status["state"], "locked")
+        self.assertEqual(status["reason"]["code"], "wrong-chip")
+        self.assertEqual(status["reason"]["next"], "ask-operator")
+        self.assert_refuses()
+        self.assertIn("wrong-chip", self.manager.text())
+        self.assertEqual(self.manager.stop(), 0)
+        self.assertEqual(self.files(), before)
+
+        self.change_chip(self.chip)
+        self.manager.start()
+        self.assertEqual(self.json("status")["state"], "open")
+        self.assert_serves()
+
+    def test_the_right_chip_comes_back_while_it_runs(self):
+        self.assertEqual(self.manager.stop(), 0)
+        self.change_chip(self.other)
+        self.manager.start()
+        self.assertEqual(self.json("status")["reason"]["code"], "wrong-chip")
+        self.change_chip(self.chip)
+        self.assertEqual(self.json("status")["state"], "open")
+        self.assert_serves()
+
+    def test_none_at_start(self):
+        self.assertEqual(self.manager.stop(), 0)
+        before = self.files()
+        self.chip.stop()
+        self.manager.start()
+        status = self.json("status")
+        self.assertEqual(status["state"], "locked")
+        self.assertEqual(status["reason"]["code"], "unavailable")
+        self.assertIn(str(self.chip.socket), status["reason"]["text"])
+        self.assert_refuses()
+        self.assertEqual(self.manager.text().count("vault locked"), 1, "it says so once")
+        self.assertEqual({name: digest for name, digest in self.files().items()
+                          if name in before}, before)
+
+    def test_one_that_comes_late(self):
+        self.assertEqual(self.manager.stop(), 0)
+        self.chip.stop()
+        self.manager.start()
+        self.ctl("list", code=rig.LOCKED)
+        self.chip.start()
+        # By itself: list, unlike status, does not make the manager look for its chip.
+        with self.connect() as peer:
+            rig.eventually(lambda: not frames.failure_of(peer.ask(frames.request(frames.LIST))), 12)
+        self.assert_serves()
+
+    def test_one_that_goes_away(self):
+        self.chip.stop()
+        self.assert_serves(seed=0)
+        self.assertEqual(self.json("status")["state"], "open")
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            self.assertEqual(engine.commit(1, STATE), 2)
+        out = self.directory / "recovery"
+        self.ctl("setup", "--recovery-out", out, code=rig.LOCKED)
+        self.assertFalse(out.exists())
+        self.assertTrue(self.manager.running())
+
+        self.chip.start()
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            self.assertEqual(len(engine.load().seed), 32)
+
+    def test_one_that_is_replaced_while_it_runs(self):
+        # What a stranger's chip says is not even good as a random number.
+        self.change_chip(self.other)
+        self.assert_serves(seed=0)
+        out = self.directory / "recovery"
+        self.ctl("setup", "--recovery-out", out, code=rig.LOCKED)
+        self.assertFalse(self.json("status")["recovery_key"])
+        self.change_chip(self.chip)
+        self.assert_serves()
+
+    def test_one_that_was_reset(self):
+        self.chip.stop()
+        self.chip.start()
+        self.assert_serves()
+
+
+if __name__ == "__main__":
+    unittest.main()
