@@ -51,6 +51,8 @@ void CancelWatcher::run() {
             lock.unlock();
             watch();
             lock.lock();
+            // A watch that broke off early must not be begun again.
+            changed_.wait(lock, [this] { return phase_ != Phase::watching; });
         }
         if (phase_ != Phase::leaving)
             continue;

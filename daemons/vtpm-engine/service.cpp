@@ -18,7 +18,8 @@ using wire::proto::Order;
 using wire::proto::Report;
 
 constexpr std::chrono::seconds order_time{30};
-constexpr std::size_t no_wait_polls = 64;
+// A guest that never pauses must not keep vtpmd from being heard.
+constexpr std::chrono::milliseconds ring_turn{50};
 
 }  // namespace
 
@@ -80,7 +81,7 @@ void Service::fail_tpm(tpm::Version version) {
 Result<void> Service::wait() {
     std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
                                     pollfd{serving_ ? ring_.events.fd() : -1, POLLIN, 0}};
-    if (::poll(wanted.data(), wanted.size(), -1) < 0) {
+    if (::poll(wanted.data(), wanted.size(), serving_ && look_again_ ? 0 : -1) < 0) {
         if (errno == EINTR)
             return {};
         return fail_errno("poll", errno);
@@ -94,15 +95,20 @@ Result<void> Service::wait() {
     return {};
 }
 
-// Several commands in a row if the guest has them ready, then back to poll: vtpmd must be heard
-// even if the guest never pauses.
+// Commands in a row for as long as a turn lasts. If it ends with the guest not done, the next
+// wait() only looks: the event that announced the next command may have been taken already.
 Result<void> Service::serve_ring() {
-    for (std::size_t i = 0; i < no_wait_polls; ++i) {
+    const auto end = std::chrono::steady_clock::now() + ring_turn;
+    look_again_ = false;
+    for (;;) {
         VTPM_TRY(const auto served, ring_.ring.serve(*server_));
         if (served == xen::Served::nothing)
-            break;
+            return {};
+        if (std::chrono::steady_clock::now() < end)
+            continue;
+        look_again_ = true;
+        return {};
     }
-    return {};
 }
 
 Result<void> Service::obey() {

@@ -47,7 +47,8 @@ class Service {
     StateClient& state_;
     std::unique_ptr<engine::Engine> tpm_;
     std::unique_ptr<CommandServer> server_;
-    bool serving_ = true;  // the ring is there
+    bool serving_ = true;      // the ring is there
+    bool look_again_ = false;  // the guest may have another command on the page
     bool ended_ = false;
 };
 

@@ -42,6 +42,7 @@ Result<void> Doorman::run() {
     const auto started = device_.start();
     if (!started && started.error().code == Errc::not_found) {
         spdlog::info("device {} is gone already", guest_.to_string());
+        ::sd_notify(0, "READY=1");  // else systemd takes the early end for a failure
         return {};
     }
     give_up_ = Clock::now() + patience;
@@ -54,22 +55,32 @@ Result<void> Doorman::run() {
     }
     while (!device_.finished() && !stopping_)
         VTPM_CHECK(wait());
+    ::sd_notify(0, "READY=1");
     return {};
 }
 
+// What may get better by itself is waited for; a guest that had a TPM already is waited for without
+// end, since refusing it would leave its commands unanswered.
 Result<void> Doorman::try_open(Clock::time_point now) {
-    const auto instance = manager_.open(device_.uuid(), guest_);
+    using std::chrono::milliseconds;
+    const bool power_lost = record_.exists(device_.uuid()) || device_.was_connected();
+    const auto left = std::chrono::ceil<milliseconds>(give_up_ - now);
+    const auto instance =
+        manager_.open(device_.uuid(), guest_, std::max<milliseconds>(left, milliseconds(1000)));
     if (!instance) {
-        if (instance.error().code != Errc::in_use || now >= give_up_) {
-            return refuse(instance.error());
+        const auto& error = instance.error();
+        const bool may_change =
+            error.next == NextAction::retry || error.next == NextAction::retry_later;
+        if (!may_change || (now >= give_up_ && !power_lost))
+            return refuse(error);
+        if (!std::exchange(told_to_wait_, true)) {
+            spdlog::info("domain {} waits for its TPM: {}", guest_.domain, error.context);
         }
-        if (!std::exchange(told_in_use_, true)) {
-            spdlog::info("{}: waiting for it to be let go", instance.error().context);
-        }
+        next_try_ = now + (now < give_up_ ? retry_interval : slow_retry_interval);
         return {};
     }
     waiting_for_instance_ = false;
-    tpm_.opened(device_.uuid(), *instance, record_.exists() || device_.was_connected());
+    tpm_.opened(device_.uuid(), *instance, power_lost);
     VTPM_CHECK(device_.announce(now));
     ::sd_notify(0, "READY=1");
     return {};
@@ -92,21 +103,45 @@ Result<void> Doorman::wait() {
         errno != EINTR) {
         return fail_errno("poll", errno);
     }
-    if (wanted[0].revents != 0)
+    if (wanted[0].revents != 0) {
         on_signal();
+        return {};
+    }
+    const auto now = Clock::now();
     if (wanted[2].revents != 0)
         tpm_.on_engine();
     if (wanted[3].revents != 0)
         tpm_.on_manager();
-    if (waiting_for_instance_)
-        VTPM_CHECK(try_open(Clock::now()));
-    return device_.update(Clock::now());
+    tpm_.tick(now);
+    if (waiting_for_instance_ && now >= next_try_)
+        VTPM_CHECK(try_open(now));
+    return update(Clock::now());
+}
+
+// A hiccup of xenstore or of the hypervisor must not cost the guest its TPM: BackDevice asks to be
+// called again by its deadline.
+Result<void> Doorman::update(Clock::time_point now) {
+    auto updated = device_.update(now);
+    if (updated) {
+        failed_updates_ = 0;
+        return {};
+    }
+    if (failed_updates_ == 0)
+        spdlog::error("{}; trying again", updated.error().context);
+    if (++failed_updates_ >= max_failed_updates)
+        return updated;
+    return {};
 }
 
 int Doorman::milliseconds_to_wait(Clock::time_point now) const {
-    auto next = device_.next_deadline();
+    std::optional<Clock::time_point> next = device_.next_deadline();
+    const auto consider = [&](Clock::time_point when) {
+        next = std::min(next.value_or(when), when);
+    };
     if (waiting_for_instance_)
-        next = std::min(next.value_or(now + retry_interval), now + retry_interval);
+        consider(next_try_);
+    if (const auto deadline = tpm_.next_deadline())
+        consider(*deadline);
     if (!next)
         return -1;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - now).count();

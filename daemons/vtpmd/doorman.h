@@ -25,10 +25,13 @@ class Doorman {
     // may be on its way out. libxl waits 10 s for us altogether.
     static constexpr std::chrono::seconds patience{6};
     static constexpr std::chrono::milliseconds retry_interval{200};
+    static constexpr std::chrono::milliseconds slow_retry_interval{5000};
+    static constexpr int max_failed_updates = 60;
 
     Result<void> try_open(Clock::time_point now);
     Result<void> refuse(const Error& error);
     Result<void> wait();
+    Result<void> update(Clock::time_point now);
     int milliseconds_to_wait(Clock::time_point now) const;
     void on_signal();
 
@@ -40,9 +43,11 @@ class Doorman {
     const PowerRecord& record_;
     Fd signals_;
     bool waiting_for_instance_ = true;
-    bool told_in_use_ = false;
+    bool told_to_wait_ = false;
+    int failed_updates_ = 0;  // in a row
     bool stopping_ = false;
     Clock::time_point give_up_;
+    Clock::time_point next_try_;
 };
 
 }  // namespace vtpm::doorman

@@ -25,8 +25,9 @@ using wire::proto::Report;
 constexpr int doorman_fd = 3;  // as vtpm-engine's main.cpp expects them
 constexpr int manager_fd = 4;
 
-// A ring can only be quiesced between two commands; the longest one is RSA key generation.
-constexpr std::chrono::seconds answer_time{8};
+// A ring can only be quiesced between two commands; the longest one is RSA key generation. A
+// destroyed guest costs two answers, and libxl waits 10 s.
+constexpr std::chrono::milliseconds answer_time{4500};
 
 // In the child, between clone and exec: system calls only.
 [[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman,
@@ -90,7 +91,9 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
 }
 
 EngineProcess::EngineProcess(EngineProcess&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), channel_(std::move(other.channel_)) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      channel_(std::move(other.channel_)),
+      ready_(std::move(other.ready_)) {}
 
 EngineProcess::~EngineProcess() {
     end();
@@ -121,6 +124,17 @@ Result<Report> EngineProcess::next_report() {
     return wire::parse<Report>(frame);
 }
 
+void EngineProcess::drain() {
+    for (;;) {
+        const auto frame = channel_.receive(std::chrono::milliseconds(0));
+        if (!frame)
+            return;
+        const auto report = wire::parse<Report>(*frame);
+        if (report && report->has_ready())
+            ready_ = report->ready();
+    }
+}
+
 Result<void> EngineProcess::quiesce() {
     Order message;
     message.mutable_quiesce();
@@ -142,7 +156,7 @@ Result<void> EngineProcess::power_off() {
     return {};
 }
 
-// A Ready that was still on its way when the order was given comes first and is passed over.
+// A Ready that was still on its way when the order was given comes first; take_ready() has it.
 Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
     VTPM_CHECK(channel_.send(order));
     for (int i = 0; i < 2; ++i) {

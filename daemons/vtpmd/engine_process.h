@@ -4,7 +4,9 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "guest_device.h"
 #include "vtpm/base/secret_bytes.h"
@@ -26,6 +28,11 @@ class EngineProcess {
 
     Result<void> power_on(const wire::proto::PowerOn& order, const SecretBytes& volatile_state);
     Result<wire::proto::Report> next_report();  // one is expected at once: fd() is readable
+    // Reads what it has already reported, without waiting: before it is given up.
+    void drain();
+    // The Ready that came while an order was under way, if one did.
+    std::optional<wire::proto::Ready> take_ready() { return std::exchange(ready_, std::nullopt); }
+
     Result<void> quiesce();
     Result<SecretBytes> hand_over();
     Result<void> power_off();
@@ -42,6 +49,7 @@ class EngineProcess {
 
     pid_t pid_;
     wire::Channel channel_;
+    std::optional<wire::proto::Ready> ready_;
 };
 
 }  // namespace vtpm::doorman

@@ -15,41 +15,38 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
 void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost) {
     uuid_ = uuid;
     instance_ = instance;
-    if (!power_lost)
-        return;
-    power_ = Power::failed;
-    spdlog::error(
-        "instance {} ({}): its engine is gone and with it the PCRs of this boot; domain "
-        "{} gets a TPM in failure mode until it is shut down and started again",
-        uuid_.to_string(), instance_.name, guest_.domain);
+    if (power_lost)
+        lose_power("vtpmd was restarted and its engine is no more");
 }
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
     if (engine_)
-        VTPM_CHECK(take_over());
+        take_over();
     VTPM_CHECK(start_engine(ring));
     ring_ = ring;
     return {};
 }
 
-// The quiesced engine gives up what it remembers; from here until the new engine is ready it is
-// ours.
-Result<void> GuestTpm::take_over() {
-    if (power_ == Power::on) {
+// The quiesced engine gives up what it remembers. One that never was ready has nothing of its own.
+void GuestTpm::take_over() {
+    if (ready_ && power_ == Power::on) {
         auto state = engine_->hand_over();
-        if (!state) {
-            engine_died(state.error().context);
-        } else {
+        if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
+        } else {
+            lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
     }
     engine_.reset();
-    return {};
+    ready_ = false;
 }
 
 Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
-    VTPM_TRY(auto channel, manager_.attach_engine());
-    VTPM_CHECK(record_.write());
+    // A running TPM without its memory would come up with its PCRs at zero.
+    if (power_ == Power::on && volatile_state_.empty())
+        lose_power("its state was lost");
+    VTPM_TRY(auto channel, engine_channel());
+    VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto engine, EngineProcess::start(engine_program_, guest_, ring, std::move(channel)));
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
@@ -60,46 +57,107 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     return {};
 }
 
+Result<Fd> GuestTpm::engine_channel() {
+    auto channel = manager_.attach_engine();
+    if (channel)
+        return channel;
+    // The manager may have been restarted since: its new self does not know our hold.
+    manager_.close();
+    if (manager_.open(uuid_, guest_))
+        channel = manager_.attach_engine();
+    if (channel || power_ != Power::failed)
+        return channel;
+    // A failed TPM keeps no state; its guest must be answered even without a manager.
+    VTPM_TRY(auto nobody, stream_socket_pair());
+    return std::move(nobody.first);
+}
+
 void GuestTpm::on_engine() {
+    if (!engine_)
+        return;
     const auto report = engine_->next_report();
     if (!report)
         return engine_died(report.error().context);
-    if (report->has_ready()) {
-        const bool resumed = !volatile_state_.empty();
-        volatile_state_ = SecretBytes();
-        power_ = Power::on;
-        ready_ = true;
-        spdlog::info("instance {} ({}): TPM {} {} for domain {} in {} ms", uuid_.to_string(),
-                     instance_.name, tpm::to_string(instance_.tpm),
-                     report->ready().manufactured() ? "manufactured and started"
-                     : resumed                      ? "goes on"
-                                                    : "started",
-                     guest_.domain, report->ready().start_microseconds() / 1000);
-    } else if (report->has_failure() && power_ != Power::failed) {
-        power_ = Power::failed;
-        spdlog::error("instance {} ({}): the TPM of domain {} is in failure mode: {}",
-                      uuid_.to_string(), instance_.name, guest_.domain,
-                      report->failure().context());
+    if (report->has_ready() && !ready_ && power_ != Power::failed) {
+        became_ready(report->ready());
+    } else if (report->has_failure() && !ready_) {
+        not_started(report->failure());
+    } else {
+        engine_died("a report out of turn");
     }
 }
 
-// By itself, or by somebody's hand. Whatever it remembered is gone.
+// A Ready may have come in while the engine was given an order: it counts all the same.
+void GuestTpm::note_ready() {
+    if (const auto ready = engine_->take_ready(); ready && !ready_ && power_ != Power::failed) {
+        became_ready(*ready);
+    }
+}
+
+void GuestTpm::became_ready(const wire::proto::Ready& ready) {
+    const bool resumed = !volatile_state_.empty();
+    volatile_state_ = SecretBytes();
+    power_ = Power::on;
+    ready_ = true;
+    spdlog::info("instance {} ({}): TPM {} {} for domain {} in {} ms", uuid_.to_string(),
+                 instance_.name, tpm::to_string(instance_.tpm),
+                 ready.manufactured() ? "manufactured and started"
+                 : resumed            ? "goes on"
+                                      : "started",
+                 guest_.domain, ready.start_microseconds() / 1000);
+}
+
+// The engine serves failure mode. Nothing is lost by that: the next connection may try again.
+void GuestTpm::not_started(const wire::proto::Failure& failure) {
+    if (power_ == Power::failed)
+        return;
+    spdlog::error(
+        "instance {} ({}): the TPM of domain {} could not be started and is in failure "
+        "mode: {}",
+        uuid_.to_string(), instance_.name, guest_.domain, log::printable(failure.context()));
+}
+
+// By itself, or by somebody's hand.
 void GuestTpm::engine_died(const std::string& why) {
+    engine_->drain();
+    note_ready();
     const std::string how = engine_->end();
     engine_.reset();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
-                  instance_.name, guest_.domain, how, why);
-    // One that never came up, and had nothing to lose, may be tried again by the guest.
-    if (!ready_ && power_ != Power::on)
-        return;
+                  instance_.name, guest_.domain, how, log::printable(why));
+    if (std::exchange(ready_, false))
+        lose_power("its engine died");
+    if (ring_)
+        retry_at_ =
+            Clock::now() + (power_ == Power::failed ? std::chrono::seconds(0) : retry_interval);
+}
+
+void GuestTpm::lose_power(const std::string& why) {
     power_ = Power::failed;
     volatile_state_ = SecretBytes();
-    if (!ring_)
+    spdlog::error(
+        "instance {} ({}): {}, and with it the PCRs of this boot; domain {} gets a TPM in "
+        "failure mode until it is shut down and started again",
+        uuid_.to_string(), instance_.name, why, guest_.domain);
+}
+
+void GuestTpm::tick(Clock::time_point now) {
+    if (!retry_at_ || now < *retry_at_)
         return;
-    spdlog::error("domain {} gets a TPM in failure mode until it is shut down and started again",
-                  guest_.domain);
+    retry_at_.reset();
+    if (manager_.fd() < 0) {
+        if (manager_.open(uuid_, guest_, std::chrono::seconds(1))) {
+            spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
+        } else {
+            retry_at_ = now + retry_interval;
+        }
+    }
+    if (engine_ || !ring_)
+        return;
     if (const auto started = start_engine(*ring_); !started) {
-        spdlog::error("and its engine did not start: {}", started.error().context);
+        spdlog::error("domain {}: its engine did not start: {}", guest_.domain,
+                      log::printable(started.error().context));
+        retry_at_ = now + retry_interval;
     }
 }
 
@@ -107,14 +165,19 @@ void GuestTpm::disconnect() {
     ring_.reset();
     if (!engine_)
         return;
-    if (const auto quiet = engine_->quiesce(); !quiet)
+    const auto quiet = engine_->quiesce();
+    note_ready();
+    if (!quiet)
         engine_died(quiet.error().context);
 }
 
-void GuestTpm::power_off(const xen::DomainLife&) {
+void GuestTpm::power_off(const xen::DomainLife& last) {
     end_engine();
     power_ = Power::off;
-    record_.remove();
+    // A soft reset (kexec of an HVM or PVH guest) goes on in the same domain: no power cycle, and
+    // the guest itself picks this reason. The record makes the next vtpmd refuse to start afresh.
+    if (last.reason != xen::ShutdownReason::soft_reset)
+        record_.remove();
 }
 
 void GuestTpm::stop() {
@@ -123,12 +186,14 @@ void GuestTpm::stop() {
 
 void GuestTpm::end_engine() {
     ring_.reset();
+    retry_at_.reset();
     volatile_state_ = SecretBytes();
+    ready_ = false;
     if (!engine_)
         return;
     if (const auto off = engine_->power_off(); !off) {
         spdlog::error("instance {} ({}): no orderly shutdown: {}", uuid_.to_string(),
-                      instance_.name, off.error().context);
+                      instance_.name, log::printable(off.error().context));
     }
     engine_.reset();
 }
@@ -137,12 +202,15 @@ void GuestTpm::gone() {
     manager_.close();
 }
 
-// Its commits fail from now on; the guest keeps reading. The next guest start finds a new manager.
+// The engine's own channel broke with it: commits fail from now on, what needs none goes on. The
+// hold is taken again as soon as the manager is back, so that nobody else gets the instance
+// meanwhile.
 void GuestTpm::on_manager() {
     manager_.close();
+    retry_at_ = Clock::now();
     spdlog::error(
-        "instance {} ({}): vtpmmgrd is gone; domain {} can read its TPM but no longer "
-        "write until it is started again",
+        "instance {} ({}): vtpmmgrd is gone; the TPM of domain {} refuses what would "
+        "change its lasting state until the guest is started again",
         uuid_.to_string(), instance_.name, guest_.domain);
 }
 

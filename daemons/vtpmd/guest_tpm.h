@@ -1,13 +1,17 @@
 // GuestTpm: one guest's TPM as its doorman sees it: which engine has it, and whether it has power.
 //
-//   off --connect--> on (an engine serves) --disconnect--> on (the engine is quiesced)
+//   off --connect, engine ready--> on --disconnect--> on (the engine is quiesced)
 //        on --connect--> hand-over: a new engine goes on where the quiesced one stood
 //        on --the engine dies--> failed: an engine that answers "failure mode", until power_off
 //   power_off ends all of it. What volatile state there was is gone with it, as with a real TPM.
 //
+// An engine that dies before it is ready has answered nothing: nothing is lost, what it was given
+// is still here, and another may be started. Once it was ready, its death loses the PCRs.
+//
 // Called by BackDevice (see BackDeviceOwner) and by the main loop, on one thread.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -21,6 +25,8 @@ namespace vtpm::doorman {
 
 class GuestTpm : public xen::BackDeviceOwner {
   public:
+    using Clock = std::chrono::steady_clock;
+
     GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
              PowerRecord record);
 
@@ -35,16 +41,27 @@ class GuestTpm : public xen::BackDeviceOwner {
     int engine_fd() const { return engine_ ? engine_->fd() : -1; }
     void on_engine();   // engine_fd() is readable
     void on_manager();  // the manager's connection is readable: it is lost
+
+    // What has to be tried again: an engine that did not come up, a manager that was away.
+    std::optional<Clock::time_point> next_deadline() const { return retry_at_; }
+    void tick(Clock::time_point now);
+
     // vtpmd is being stopped with the guest still there: ends the engine in order. The power record
     // stays, so that the next vtpmd knows what was lost.
     void stop();
 
   private:
     enum class Power { off, on, failed };
+    static constexpr std::chrono::seconds retry_interval{3};
 
     Result<void> start_engine(const xen::RingAddress& ring);
-    Result<void> take_over();
+    Result<Fd> engine_channel();
+    void take_over();
+    void note_ready();
+    void became_ready(const wire::proto::Ready& ready);
+    void not_started(const wire::proto::Failure& failure);
     void engine_died(const std::string& why);
+    void lose_power(const std::string& why);
     void end_engine();
 
     GuestDevice guest_;
@@ -54,10 +71,11 @@ class GuestTpm : public xen::BackDeviceOwner {
     Uuid uuid_;
     OpenedInstance instance_{"?", tpm::Version::v1_2};
     Power power_ = Power::off;
-    bool ready_ = false;                    // the engine has said that its TPM runs
+    bool ready_ = false;  // the engine's TPM runs, and may have answered the guest
     std::optional<xen::RingAddress> ring_;  // while connected
     std::optional<EngineProcess> engine_;
-    SecretBytes volatile_state_;  // between two engines
+    SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
+    std::optional<Clock::time_point> retry_at_;
 };
 
 }  // namespace vtpm::doorman

@@ -3,15 +3,8 @@
 #include "vtpm/wire/failure.h"
 
 namespace vtpm::doorman {
-namespace {
-
-// libxl gives up on us after 10 s; what takes longer than this is refused with a reason before
-// that.
-constexpr std::chrono::seconds answer_time{7};
-
-}  // namespace
-
-Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest) {
+Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
+                                           wire::Channel::Timeout patience) {
     VTPM_TRY(auto socket, wire::connect_to(socket_path_));
     channel_ = std::make_unique<wire::Channel>(std::move(socket));
     wire::proto::Request request;
@@ -19,7 +12,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest) 
     open.set_uuid(uuid.bytes().data(), Uuid::size);
     open.set_domain(guest.domain);
     open.set_device(guest.device);
-    auto reply = ask(request, nullptr);
+    auto reply = ask(request, nullptr, patience);
     if (!reply) {
         close();
         return tl::make_unexpected(std::move(reply).error());
@@ -32,20 +25,21 @@ Result<Fd> ManagerClient::attach_engine() {
     wire::proto::Request request;
     request.mutable_attach_engine();
     Fd descriptor;
-    VTPM_TRY(const auto reply, ask(request, &descriptor));
+    VTPM_TRY(const auto reply, ask(request, &descriptor, answer_time));
     if (!reply.has_attached() || !descriptor.valid()) {
         return fail(Errc::malformed, "vtpmmgrd gave no channel for the engine");
     }
     return descriptor;
 }
 
-Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request, Fd* descriptor) {
+Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request, Fd* descriptor,
+                                              wire::Channel::Timeout patience) {
     if (!channel_)
         return fail(Errc::unavailable, "not connected to vtpmmgrd");
     wire::proto::Request versioned = request;
     versioned.set_protocol(wire::protocol_version);
     VTPM_CHECK(channel_->send(versioned));
-    VTPM_TRY(auto frame, channel_->receive_with_descriptor(answer_time));
+    VTPM_TRY(auto frame, channel_->receive_with_descriptor(patience));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
     if (reply.has_failure())
         return tl::unexpected<Error>(wire::to_error(reply.failure()));

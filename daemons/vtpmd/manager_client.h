@@ -24,7 +24,8 @@ class ManagerClient {
 
     // Connects and becomes the holder of `uuid`. Errc::in_use while another guest holds it,
     // unavailable if vtpmmgrd does not answer, and whatever vtpmmgrd refuses it for.
-    Result<OpenedInstance> open(const Uuid& uuid, GuestDevice guest);
+    Result<OpenedInstance> open(const Uuid& uuid, GuestDevice guest,
+                                wire::Channel::Timeout patience = answer_time);
     // A channel for one engine, bound to the instance.
     Result<Fd> attach_engine();
     // Gives the hold up.
@@ -32,8 +33,12 @@ class ManagerClient {
 
     int fd() const { return channel_ ? channel_->fd() : -1; }  // readable only when it is lost
 
+    // libxl gives up on us after 10 s; what takes longer than this is refused before that.
+    static constexpr std::chrono::seconds answer_time{7};
+
   private:
-    Result<wire::proto::Reply> ask(const wire::proto::Request& request, Fd* descriptor);
+    Result<wire::proto::Reply> ask(const wire::proto::Request& request, Fd* descriptor,
+                                   wire::Channel::Timeout patience);
 
     std::string socket_path_;
     std::unique_ptr<wire::Channel> channel_;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "guest_device.h"
+#include "vtpm/base/uuid.h"
 
 namespace vtpm::doorman {
 
@@ -14,8 +15,10 @@ class PowerRecord {
     PowerRecord(const std::string& directory, GuestDevice guest)
         : path_(directory + "/powered-" + guest.to_string()) {}
 
-    bool exists() const;
-    Result<void> write() const;
+    // Of this instance: a device may be detached and another instance attached in its place. A
+    // record that cannot be read counts: better a TPM in failure mode than one that forgot.
+    bool exists(const Uuid& instance) const;
+    Result<void> write(const Uuid& instance) const;
     void remove() const;
 
   private:

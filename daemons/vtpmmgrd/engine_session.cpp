@@ -9,6 +9,7 @@ namespace vtpm::manager {
 namespace {
 
 constexpr std::size_t seed_size = 32;
+constexpr std::chrono::seconds seed_interval{10};
 constexpr int max_blobs = 3;  // one a kind
 
 Result<vault::BlobKind> kind_from_number(std::uint32_t number) {
@@ -92,6 +93,10 @@ Result<EngineSession::Answer> EngineSession::answer(const wire::Frame& frame) {
 // More entropy is better, but a chip that is away is no reason to keep a guest from starting: the
 // engine's own generator is seeded by the kernel.
 SecretBytes EngineSession::seed_from_chip() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < manager_.next_seed)
+        return {};
+    manager_.next_seed = now + seed_interval;
     auto seed = manager_.chip.random(seed_size);
     if (seed)
         return std::move(*seed);
@@ -100,6 +105,8 @@ SecretBytes EngineSession::seed_from_chip() {
 }
 
 Result<EngineSession::Answer> EngineSession::load() {
+    if (std::exchange(loaded_, true))
+        return fail(Errc::invalid_argument, "state is loaded once");
     VTPM_TRY(const auto state, manager_.vault.load(instance_));
     const SecretBytes seed = seed_from_chip();
     Answer answer;

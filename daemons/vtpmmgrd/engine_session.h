@@ -36,6 +36,7 @@ class EngineSession : public std::enable_shared_from_this<EngineSession> {
 
     Manager& manager_;
     Uuid instance_;
+    bool loaded_ = false;
     std::shared_ptr<wire::AsyncChannel> channel_;
 };
 

@@ -16,6 +16,7 @@ namespace vtpm::manager {
 
 Listener::Listener(boost::asio::io_context& loop, Fd listening, Manager& manager)
     : acceptor_(loop, boost::asio::local::stream_protocol(), listening.release()),
+      pause_(loop),
       manager_(manager) {}
 
 void Listener::accept() {
@@ -23,10 +24,17 @@ void Listener::accept() {
         if (error == boost::asio::error::operation_aborted)
             return;
         if (error) {
+            // Out of descriptors, most likely: trying again at once would spin.
             spdlog::warn("accepting a connection failed: {}", error.message());
-        } else if (may_ask(peer)) {
-            std::make_shared<AdminSession>(manager_, std::move(peer))->start();
+            pause_.expires_after(std::chrono::milliseconds(200));
+            pause_.async_wait([this](const boost::system::error_code& stopped) {
+                if (!stopped)
+                    accept();
+            });
+            return;
         }
+        if (may_ask(peer))
+            std::make_shared<AdminSession>(manager_, std::move(peer))->start();
         accept();
     });
 }

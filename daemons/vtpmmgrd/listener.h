@@ -4,6 +4,7 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <string>
 
 #include "manager.h"
@@ -22,6 +23,7 @@ class Listener {
     static bool may_ask(Socket& peer);
 
     boost::asio::local::stream_protocol::acceptor acceptor_;
+    boost::asio::steady_timer pause_;
     Manager& manager_;
 };
 

@@ -1,6 +1,7 @@
 // Manager: what the daemon's sessions share. References only; main() owns everything.
 #pragma once
 
+#include <chrono>
 #include <memory>
 
 #include "holders.h"
@@ -15,6 +16,9 @@ struct Manager {
     chip::Chip& chip;
     vault::Vault& vault;
     Holders& holders;
+    // A guest can make its engine start once a second; the chip, which takes long, is not asked as
+    // often.
+    std::chrono::steady_clock::time_point next_seed = {};
 };
 
 // Opens the vault if it can be opened now: the chip may have come back since the last try.

@@ -29,6 +29,20 @@ constexpr std::array<std::uint32_t, 5> slow_ordinals_2_0 = {
     0x00000191,  // TPM2_CreateLoaded
 };
 
+constexpr std::array<std::uint32_t, 4> stateless_ordinals_1_2 = {
+    0x00000014,  // TPM_Extend
+    0x00000015,  // TPM_PCRRead
+    0x00000046,  // TPM_GetRandom
+    0x00000054,  // TPM_GetTestResult
+};
+constexpr std::array<std::uint32_t, 5> stateless_ordinals_2_0 = {
+    0x0000017B,  // TPM2_GetRandom
+    0x0000017C,  // TPM2_GetTestResult
+    0x0000017D,  // TPM2_Hash
+    0x0000017E,  // TPM2_PCR_Read
+    0x00000182,  // TPM2_PCR_Extend
+};
+
 template <std::size_t N>
 bool contains(const std::array<std::uint32_t, N>& list, std::uint32_t ordinal) {
     return std::find(list.begin(), list.end(), ordinal) != list.end();
@@ -82,6 +96,11 @@ std::size_t write_refusal(Version version, Refusal refusal, MutableByteView resp
 bool may_take_long(Version version, std::uint32_t ordinal) {
     return version == Version::v1_2 ? contains(slow_ordinals_1_2, ordinal)
                                     : contains(slow_ordinals_2_0, ordinal);
+}
+
+bool shows_no_lasting_state(Version version, std::uint32_t ordinal) {
+    return version == Version::v1_2 ? contains(stateless_ordinals_1_2, ordinal)
+                                    : contains(stateless_ordinals_2_0, ordinal);
 }
 
 Bytes startup_clear(Version version) {

@@ -67,7 +67,7 @@ Result<DeviceView> DeviceNodes::look() {
     DeviceView view;
     VTPM_TRY(view.own, read_state(own_, view.present));
     VTPM_TRY(const auto online, store_.read(own_ + "/online"));
-    view.online = online != "0";
+    view.online = online.value_or("1") != "0";
     if (frontend_.empty())
         return view;
     VTPM_TRY(view.frontend, read_state(frontend_, view.frontend_present));
@@ -86,7 +86,7 @@ Result<std::uint32_t> DeviceNodes::read_frontend_number(const std::string& key) 
 Result<RingAddress> DeviceNodes::offered_ring() {
     const std::string feature = "feature-protocol-v2";
     VTPM_TRY(const auto version_2, store_.read(frontend_ + "/" + feature));
-    if (version_2 != "1")
+    if (version_2.value_or("") != "1")
         return malformed(feature);
     RingAddress ring;
     ring.domid = domid_;

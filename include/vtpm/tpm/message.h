@@ -43,6 +43,9 @@ std::size_t write_refusal(Version version, Refusal refusal, MutableByteView resp
 // these a CANCEL on the ring is watched for while they run.
 bool may_take_long(Version version, std::uint32_t ordinal);
 
+// Commands whose answer cannot depend on the TPM's lasting state: PCRs, random numbers, self tests.
+bool shows_no_lasting_state(Version version, std::uint32_t ordinal);
+
 // Commands that the platform's firmware sends: built, never parsed.
 Bytes startup_clear(Version version);
 Bytes shutdown_clear();                               // TPM 2.0 only
