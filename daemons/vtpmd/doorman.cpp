@@ -76,6 +76,8 @@ Result<void> Doorman::try_open(Clock::time_point now) {
         if (!std::exchange(told_to_wait_, true)) {
             spdlog::info("domain {} waits for its TPM: {}", guest_.domain, error.context);
         }
+        if (now >= give_up_)
+            ::sd_notify(0, "READY=1\nSTATUS=waiting for vtpmmgrd");  // systemd must not end this
         next_try_ = now + (now < give_up_ ? retry_interval : slow_retry_interval);
         return {};
     }

@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::size_t seed_size = 32;
 constexpr std::chrono::seconds seed_interval{10};
+// What one commit may bring, one load must be able to give back.
+static_assert(2 * vault::Vault::max_blob_size + seed_size <= wire::max_payload_size);
 constexpr int max_blobs = 3;  // one a kind
 
 Result<vault::BlobKind> kind_from_number(std::uint32_t number) {

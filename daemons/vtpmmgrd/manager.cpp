@@ -7,19 +7,18 @@ namespace vtpm::manager {
 void try_unlock(Manager& manager) {
     if (manager.vault.status().phase != vault::Phase::locked)
         return;
-    const auto before = manager.vault.status().reason;
     const auto opened = manager.vault.unlock();
     if (opened) {
+        manager.told.clear();
         spdlog::info("vault open: {} instances", manager.vault.status().instances);
         return;
     }
     // The same reason every few seconds would bury the journal.
-    if (!before || before->context != opened.error().context) {
-        spdlog::error(
-            "vault locked ({}): {}. Guests are refused, nothing is changed; see "
-            "'vtpmctl status'",
-            to_string(opened.error().code), opened.error().context);
-    }
+    if (std::exchange(manager.told, opened.error().context) == opened.error().context)
+        return;
+    spdlog::error(
+        "vault locked ({}): {}. Guests are refused, nothing is changed; see 'vtpmctl status'",
+        to_string(opened.error().code), opened.error().context);
 }
 
 }  // namespace vtpm::manager

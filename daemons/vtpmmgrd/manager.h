@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 
 #include "holders.h"
 #include "settings.h"
@@ -19,6 +20,7 @@ struct Manager {
     // A guest can make its engine start once a second; the chip, which takes long, is not asked as
     // often.
     std::chrono::steady_clock::time_point next_seed = {};
+    std::string told = {};  // why the vault is locked, as last logged
 };
 
 // Opens the vault if it can be opened now: the chip may have come back since the last try.

@@ -42,6 +42,8 @@ Result<void> write_all(int fd, ByteView bytes) {
         const auto written = ::write(fd, bytes.data(), bytes.size());
         if (written < 0 && errno == EINTR)
             continue;
+        if (written < 0 && (errno == EPIPE || errno == ECONNRESET))
+            return fail(Errc::unavailable, "the other side closed the connection");
         if (written < 0)
             return fail_errno("write", errno);
         bytes = bytes.subspan(static_cast<std::size_t>(written));
@@ -57,10 +59,10 @@ Result<void> read_exactly(int fd, MutableByteView bytes) {
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             return fail(Errc::timeout, "no answer in time");
         }
+        if (got == 0 || (got < 0 && errno == ECONNRESET))
+            return fail(Errc::unavailable, "the other side closed the connection");
         if (got < 0)
             return fail_errno("read", errno);
-        if (got == 0)
-            return fail(Errc::unavailable, "the other side closed the connection");
         bytes = bytes.subspan(static_cast<std::size_t>(got));
     }
     return {};

@@ -142,6 +142,7 @@ Result<SetupOutcome> SqliteVault::add_recovery_key() {
     VaultRecord record = disk_->record;
     SetupOutcome outcome;
     outcome.manager = record.manager;
+    VTPM_CHECK(chip_.expect(record.chip));  // it may have been swapped since the vault was opened
     VTPM_TRY(const SecretBytes root, unseal_key(chip_, record.root));
     VTPM_TRY(Recovery recovery, make_recovery(escrowed(record.manager, root, unlocked_->group.uuid,
                                                        unlocked_->group_key)));

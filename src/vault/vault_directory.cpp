@@ -15,6 +15,10 @@ namespace {
 
 enum class Kind { directory, file };
 
+// One page of the smallest size (sqlite.org, "Database File Format" 1.3). SQLite takes a file that
+// is shorter for an empty one and writes a new database over it.
+constexpr off_t smallest_database = 512;
+
 // None if there is nothing of that name.
 Result<std::optional<struct stat>> look(const std::filesystem::path& path) {
     struct stat found {};
@@ -64,8 +68,8 @@ Result<bool> VaultDirectory::holds_vault() const {
     if (database_there) {
         // SQLite would take it for a new database.
         VTPM_TRY(const auto found, look(database()));
-        if (found && found->st_size == 0) {
-            return fail(Errc::corrupt, database().string() + " is empty");
+        if (found && found->st_size < smallest_database) {
+            return fail(Errc::corrupt, database().string() + " is empty or cut off");
         }
         return true;
     }

@@ -99,9 +99,9 @@ Result<Frame> Channel::receive_with_descriptor(Timeout timeout) {
     std::array<std::uint8_t, prefix_size> prefix{};
     DescriptorMessage message(prefix, -1);
     const auto got = ::recvmsg(socket_.get(), message.header(), MSG_CMSG_CLOEXEC);
-    if (got < 0)
+    if (got < 0 && errno != ECONNRESET)
         return note(Result<Frame>(fail_errno("recvmsg", errno)));
-    if (got == 0) {
+    if (got <= 0) {
         return note(Result<Frame>(fail(Errc::unavailable, "the other side closed the connection")));
     }
     Fd descriptor = message.take_received();
@@ -127,9 +127,9 @@ Result<void> Channel::read_until(MutableByteView bytes, Deadline deadline) {
         const auto got = ::read(socket_.get(), bytes.data(), bytes.size());
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
-        if (got < 0)
+        if (got < 0 && errno != ECONNRESET)
             return fail_errno("read", errno);
-        if (got == 0)
+        if (got <= 0)
             return fail(Errc::unavailable, "the other side closed the connection");
         bytes = bytes.subspan(static_cast<std::size_t>(got));
     }

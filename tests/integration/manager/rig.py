@@ -91,23 +91,26 @@ class Manager:
                          "socket": str(self.socket)}
         self.process = None
 
-    def spawn(self):
+    def spawn(self, command=(PROGRAMS / "vtpmmgrd",)):
+        if self.process and self.running():
+            self.kill()  # a check that failed has left it behind
         with self.log.open("ab") as log:
             environment = {k: v for k, v in os.environ.items() if not k.startswith("LISTEN_")}
-            self.process = subprocess.Popen([PROGRAMS / "vtpmmgrd", "--config", self.config],
+            self.process = subprocess.Popen([*command, "--config", self.config],
                                             stdout=log, stderr=log, env=environment)
 
-    def start(self):
+    def start(self, *command):
+        """Writes the settings and waits for the socket; `command` as in spawn()."""
         self.config.write_text("".join(f"{key} = {json.dumps(value)}\n"
                                        for key, value in self.settings.items()))
         self.socket.unlink(missing_ok=True)
-        self.spawn()
+        self.spawn(*command)
         eventually(lambda: self.process.poll() is not None or somebody_listens(self.socket))
         if self.process.poll() is not None:
             raise AssertionError(f"vtpmmgrd ended with {self.process.returncode}: {self.text()}")
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """SIGTERM, if it runs; the exit code."""
         self.process.terminate()
         return self.process.wait(20)
 

@@ -163,16 +163,36 @@ class Manager(rig.RigTest):
         self.manager.socket.unlink(missing_ok=True)
         self.ctl("list", code=rig.NO_MANAGER)
 
-    def test_a_manager_that_hangs_up(self):
+    def answer_with(self, serve):
+        """A false manager that does this with its only connection."""
         self.manager.stop()
         self.manager.socket.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as fake:
-            fake.bind(str(self.manager.socket))
-            fake.listen()
-            hang_up = threading.Thread(target=lambda: fake.accept()[0].close())
-            hang_up.start()
-            self.ctl("list", code=rig.NO_MANAGER)
-            hang_up.join()
+        fake = socket.socket(socket.AF_UNIX)
+        self.addCleanup(fake.close)
+        fake.bind(str(self.manager.socket))
+        fake.listen()
+
+        def run():
+            with fake.accept()[0] as connection:
+                serve(connection)
+        thread = threading.Thread(target=run)
+        thread.start()
+        self.addCleanup(thread.join)
+
+    def test_a_manager_that_hangs_up(self):
+        self.answer_with(lambda connection: None)
+        self.ctl("list", code=rig.NO_MANAGER)
+
+    def test_a_manager_that_dies_over_a_request(self):
+        self.answer_with(lambda connection: connection.recv(1 << 20))
+        self.ctl("list", code=rig.NO_MANAGER)
+
+    def test_a_manager_that_talks_nonsense(self):
+        for what, answer in {"no frame": b"x" * 100, "no message": frames.frame(b"\xff" * 9),
+                             "too much": frames.frame(b"")[:4] + b"\x40" + bytes(7)}.items():
+            with self.subTest(what):
+                self.answer_with(lambda c, answer=answer: (c.recv(1 << 20), c.sendall(answer)))
+                self.ctl("list", code=rig.REFUSED)
 
 
 if __name__ == "__main__":

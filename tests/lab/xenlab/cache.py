@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+_in_use: list[int] = []
+
+
 def root() -> Path:
     """Returns the cache directory, made when it is not there."""
     path = Path(os.environ.get("XEN_VTPM_LAB_CACHE", "/var/cache/xen-vtpm-lab"))
@@ -45,12 +48,14 @@ def get(name: str, key: str, build: Callable[[Path], None], keep: int = 1) -> Pa
 
     build() works in a temporary directory that is renamed when complete, so an interrupted
     build leaves nothing that could be taken for a finished one. Older keys of the same name
-    beyond the newest `keep` are removed, as are the remains of interrupted builds.
+    beyond the newest `keep` are removed unless another process uses them, as are the remains
+    of interrupted builds. This process uses what it got until it ends.
     """
     final = root() / f"{name}-{key}"
     with _locked(name):
         if final.is_dir():
             os.utime(final)
+            _use(final)
             return final
         for stale in root().glob(f".{name}-*"):
             shutil.rmtree(stale)
@@ -59,13 +64,33 @@ def get(name: str, key: str, build: Callable[[Path], None], keep: int = 1) -> Pa
         os.sync()
         temporary.chmod(0o755)
         temporary.rename(final)
+        _use(final)
         _prune(name, keep)
     return final
+
+
+def _use(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    _in_use.append(fd)
+
+
+def _is_used(directory: Path) -> bool:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _prune(name: str, keep: int) -> None:
     kept = sorted((p for p in root().glob(f"{name}-*") if p.is_dir()), key=lambda p: p.stat().st_mtime)
     for old in kept[:-keep]:
+        if _is_used(old):
+            continue
         # Renamed first: a removal that is interrupted must not leave a half-emptied image under a valid name.
         grave = old.with_name(f".{old.name}")
         old.rename(grave)

@@ -129,9 +129,10 @@ def _configure(root: Path) -> None:
     (root / "var/log/journal").mkdir(exist_ok=True)
     subprocess.run(["chroot", root, "passwd", "-d", "root"], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
-    subprocess.run(["chroot", root, "systemctl", "--quiet", "enable", "xenlab-agent.service"], check=True)
     subprocess.run(["chroot", root, "systemctl", "--quiet", "mask", *MASKED], check=True)
 
 
 def _make_disk(root: Path, disk: Path) -> None:
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", root, disk, f"{DISK_MIB}M"], check=True)
+    with open(disk, "wb") as image:
+        image.truncate(DISK_MIB << 20)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", root, disk], check=True)

@@ -66,7 +66,8 @@ class GuestTpm20:
 
     def read_secret(self, size: int) -> bytes:
         """See GuestTpm."""
-        return bytes.fromhex(self._guest.check(f"tpm2_nvread {NV_INDEX_20:#x} -C o -s {size} | xxd -p | tr -d '\\n'", 240))
+        read = f"tpm2_nvread {NV_INDEX_20:#x} -C o -s {size} -o /tmp/nv && xxd -p /tmp/nv | tr -d '\\n'"
+        return bytes.fromhex(self._guest.check(read, 240))
 
     def ek_modulus(self) -> int:
         """See GuestTpm. The key stays loaded in the TPM."""

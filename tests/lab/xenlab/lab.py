@@ -12,6 +12,7 @@ from .chip import Chip
 from .dom0image import Dom0Image
 from .guest import Guest, GuestConfig
 from .machine import Machine
+from .say import say
 
 BOOT_S = 400.0
 OFF_S = 240.0
@@ -113,17 +114,30 @@ class Lab:
     def create_guest(self, name: str, kind: str = "pv", vtpm: str = "", ready: bool = True,
                      timeout: float = 180) -> Guest:
         """Starts a guest and waits for its agent. vtpm: the line that `vtpmctl create` printed."""
+        guest = self._start_guest(name, kind, vtpm)
+        try:
+            if ready:
+                guest.wait_ready(timeout)
+        except LabError:
+            if not self._emulator_failed(guest.domid):
+                raise
+            say(f"  QEMU's emulation of nested SVM broke guest {name}, as it does now and then: starting it again")
+            guest.wait_gone()
+            self.guests.remove(guest)
+            guest = self._start_guest(name, kind, vtpm)
+            guest.wait_ready(timeout)
+        return guest
+
+    def _start_guest(self, name: str, kind: str, vtpm: str) -> Guest:
         status, out = self.try_create(GuestConfig(name, kind, vtpm))
         if status != 0:
             raise LabError(f"xl create {name} failed:\n{out}")
         guest = Guest(self, name)
         self.guests.append(guest)
-        if ready:
-            guest.wait_ready(timeout)
         return guest
 
-    def emulator_failed(self, domid: int) -> bool:
-        """Tells whether QEMU's emulation of nested SVM broke a PVH guest: nothing else makes them fault like this."""
+    def _emulator_failed(self, domid: int) -> bool:
+        """Tells whether Xen saw a guest triple-fault: no fault of a TPM's does that to a kernel that boots."""
         return f"d{domid}v0 Triple fault" in self.machine.console_tail(1000)
 
     def try_create(self, config: GuestConfig, timeout: float = 180) -> Result:

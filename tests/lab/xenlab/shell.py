@@ -17,11 +17,12 @@ from .lab import Lab, copy_disk
 from .product import NoProduct, find_deb, installed
 from .say import say, timed
 
-LEAVE = 0x1D  # Ctrl-]
+LEAVE = 0x1C  # Ctrl-\, so that Ctrl-] stays what leaves a guest's console
 HELP = """
-You are root in the dom0 of a Xen 4.17. The host's chip is /dev/tpm0. Guests: xl create /root/pv.cfg (or pvh.cfg),
-then xl console NAME (Ctrl-] twice as often as you think: the first leaves this lab).
-Leave with Ctrl-] or 'poweroff'; the disk and the chip are thrown away.
+You are root in the dom0 of a Xen 4.17. The host's chip is /dev/tpm0. Guests: vtpmctl create --name web1, put the line
+that it prints into /root/pv.cfg (or pvh.cfg), xl create /root/pv.cfg, xl console pv (type sh for a
+shell there; Ctrl-] leaves it).
+Leave the lab with Ctrl-\\ or 'poweroff'; its disk and its chip are thrown away.
 """
 
 

@@ -52,7 +52,7 @@ class Console:
         """Waits for the guest's agent to have started."""
         with self._news:
             self._news.wait_for(lambda: self._gone or "@ready" in self._text, timeout)
-            return "@ready" in self._text
+            return "@ready" in self._text and not self._gone
 
     def wait_gone(self, timeout: float) -> bool:
         """Waits for the domain to be destroyed, which closes its console."""

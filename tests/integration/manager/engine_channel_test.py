@@ -1,0 +1,162 @@
+"""An engine's channel: one instance's state, in sequence, and nothing else."""
+
+import os
+import unittest
+
+import frames
+import rig
+from frames import MAX_BLOB, PERMANENT, SAVED, VOLATILE
+
+
+class EngineChannel(rig.RigTest):
+    def setUp(self):
+        super().setUp()
+        self.web1 = self.create("web1")
+        self.holder = self.hold(self.web1)
+        self.engine = self.attach(self.holder)
+
+    def assert_state(self, sequence, blobs):
+        self.engine = self.attach(self.holder)  # a channel gives the state once
+        loaded = self.engine.load()
+        self.assertEqual((loaded.sequence, loaded.blobs), (sequence, blobs))
+
+    def test_a_new_instance(self):
+        loaded = self.engine.load()
+        self.assertEqual((loaded.sequence, loaded.blobs, len(loaded.seed)), (0, {}, 32))
+        self.assert_failure(self.engine.load(), "invalid-argument")
+        # A guest that starts again and again does not keep the chip busy.
+        self.assertEqual(self.attach(self.holder).load().seed, b"")
+        self.restart()
+        again = self.attach(self.hold(self.web1)).load()
+        self.assertEqual(len(again.seed), 32)
+        self.assertNotEqual(again.seed, loaded.seed)
+
+    def test_in_sequence(self):
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"p1")), 1)
+        self.assertEqual(self.engine.commit(1, (SAVED, b"s2")), 2)
+        self.assert_state(2, {PERMANENT: b"p1", SAVED: b"s2"})
+        self.assertEqual(self.engine.commit(2, (PERMANENT, b"p3"), (SAVED, None)), 3)
+        self.assert_state(3, {PERMANENT: b"p3"})
+        shown = self.json("show", "web1")
+        self.assertEqual((shown["sequence"], shown["bytes"]), (3, 2))
+        self.restart()
+        self.holder = self.hold(self.web1)
+        self.assert_state(3, {PERMANENT: b"p3"})
+
+    def test_out_of_sequence(self):
+        for sequence in (1, 2**64 - 1):
+            self.assert_failure(self.engine.commit(sequence, (PERMANENT, b"x")), "out-of-order")
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"p1")), 1)
+        self.assertEqual(self.engine.commit(1, (PERMANENT, b"p2")), 2)
+        for sequence in (0, 1, 3, 2**64 - 1):
+            answer = self.engine.commit(sequence, (PERMANENT, b"other"))
+            self.assert_failure(answer, "out-of-order")
+        self.assert_failure(self.engine.commit(0, (PERMANENT, b"p1")), "out-of-order")
+        self.assert_state(2, {PERMANENT: b"p2"})
+
+    def test_a_repeat_is_answered_as_it_was(self):
+        blobs = [(PERMANENT, b"p1"), (SAVED, b"s1")]
+        for again in (blobs, blobs, blobs[::-1]):
+            self.assertEqual(self.engine.commit(0, *again), 1)
+        self.restart()
+        self.holder = self.hold(self.web1)
+        self.engine = self.attach(self.holder)
+        self.assertEqual(self.engine.commit(0, *blobs), 1)
+        self.assert_failure(self.engine.commit(0, blobs[0]), "out-of-order")
+        self.assert_failure(self.engine.commit(0, blobs[0], (SAVED, None)), "out-of-order")
+        self.assert_state(1, dict(blobs))
+
+    def test_the_permanent_state_comes_first_and_stays(self):
+        self.assert_failure(self.engine.commit(0, (SAVED, b"s")), "invalid-argument")
+        self.assert_state(0, {})
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"p")), 1)
+        self.assert_failure(self.engine.commit(1, (PERMANENT, None)), "invalid-argument")
+        self.assert_state(1, {PERMANENT: b"p"})
+
+    def test_kinds(self):
+        # The volatile state goes to vtpmd; it is never at rest.
+        for kind in (0, VOLATILE, 4, 255, 2**32 - 1):
+            answer = self.engine.commit(0, (PERMANENT, b"p"), (kind, b"x"))
+            self.assert_failure(answer, "malformed")
+        twice = self.engine.commit(0, (PERMANENT, b"p"), (PERMANENT, b"q"))
+        self.assert_failure(twice, "invalid-argument")
+        self.assert_failure(self.engine.commit(0), "malformed")
+        self.assert_failure(self.engine.commit(0, *[(PERMANENT, b"p")] * 4), "malformed")
+        self.assert_state(0, {})
+
+    def test_sizes(self):
+        big = os.urandom(MAX_BLOB)
+        self.assert_failure(self.engine.commit(0, (PERMANENT, big + b"x")), "too-large")
+        self.assertEqual(self.engine.commit(0, (PERMANENT, big), (SAVED, big[::-1])), 1)
+        # What was taken must fit into the answer that gives it back, the seed beside it (which
+        # only the first load of ten seconds has).
+        self.assert_state(1, {PERMANENT: big, SAVED: big[::-1]})
+
+    def test_a_frame_beyond_the_limit_ends_the_channel(self):
+        body, payload = frames.commit(0, (PERMANENT, bytes(8 * MAX_BLOB)))
+        with self.assertRaises((frames.Closed, BrokenPipeError, ConnectionResetError)):
+            self.engine.ask(body, payload)
+        self.engine = self.attach(self.holder)
+        self.assert_state(0, {})
+
+    def test_a_payload_of_another_size(self):
+        body, payload = frames.commit(0, (PERMANENT, b"12345"), (SAVED, b"67890"))
+        for wrong in (b"", payload[:-1], payload + b"x"):
+            self.assert_failure(self.engine.ask(body, wrong), "malformed")
+        for size, erased, sent in ((0, 0, b""), (5, 1, b"12345"), (2**64 - 1, 0, b"12345")):
+            blob = frames.message((1, PERMANENT), (2, size), (3, erased))
+            body = frames.message((2, frames.message((1, 0), (2, blob))))
+            self.assert_failure(self.engine.ask(body, sent), "malformed")
+        self.assert_state(0, {})
+
+    def test_it_is_no_administrator(self):
+        self.create("web2")
+        for body in (frames.status(), frames.create("web3"), frames.request(frames.REMOVE, b""),
+                     frames.open_instance(self.web1.bytes), frames.attach(), b"", b"\xff" * 20):
+            self.assert_failure(self.engine.ask(body), "malformed")
+        self.assertEqual([one["name"] for one in self.json("list")], ["web1", "web2"])
+        self.assert_state(0, {})
+
+    def test_a_new_engine_ends_the_one_before(self):
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"p1")), 1)
+        before, self.engine = self.engine, self.attach(self.holder)
+        self.assert_closed(before)
+        self.assertEqual(self.engine.commit(1, (PERMANENT, b"p2")), 2)
+
+    def test_one_holder(self):
+        def refused(domain):
+            with self.connect() as other:
+                reply = other.ask(frames.open_instance(self.web1.bytes, domain))
+                return frames.failure_of(reply)
+        for domain in (7, 8):
+            self.assert_failure(refused(domain), "in-use")
+        self.holder.close()
+        # The engine keeps the hold: another guest gets nothing, the same guest's next vtpmd does.
+        rig.eventually(lambda: not refused(7))
+        self.assert_failure(refused(8), "in-use")
+        self.engine.close()
+        rig.eventually(lambda: not refused(8))
+
+    def test_an_engine_outlives_its_holder(self):
+        self.holder.close()
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"p1")), 1)
+        self.ctl("delete", "web1", "--yes", code=rig.IN_USE)
+        self.ctl("rename", "web1", "web2")
+        self.assertEqual(self.engine.commit(1, (PERMANENT, b"p2")), 2)
+        self.engine.close()
+        rig.eventually(lambda: self.json("status")["in_use"] == 0)
+        self.ctl("delete", "web2", "--yes")
+        self.assert_failure(self.connect().ask(frames.open_instance(self.web1.bytes)), "not-found")
+
+    def test_nothing_lies_open_on_the_disk(self):
+        secret = os.urandom(48)
+        self.engine.commit(0, (PERMANENT, secret * 100), (SAVED, secret[::-1] * 100))
+        self.assertTrue({"vault.db", "vault.db-wal"} <= set(self.files()))
+        for file in self.manager.state.iterdir():
+            self.assertNotIn(secret, file.read_bytes())
+            self.assertNotIn(secret[::-1], file.read_bytes())
+        self.assertNotIn(secret.hex(), self.manager.text())
+
+
+if __name__ == "__main__":
+    unittest.main()
