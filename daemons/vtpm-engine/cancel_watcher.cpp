@@ -15,6 +15,8 @@ CancelWatcher::CancelWatcher(const xen::BackRing& ring, xen::EventChannel& event
     if (!wake_.valid())
         throw std::runtime_error("eventfd failed");
     thread_ = std::thread([this] { run(); });
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return phase_ != Phase::starting; });
 }
 
 CancelWatcher::~CancelWatcher() {
@@ -45,6 +47,8 @@ CancelWatcher::Watch::~Watch() {
 
 void CancelWatcher::run() {
     std::unique_lock lock(mutex_);
+    phase_ = Phase::idle;
+    changed_.notify_all();
     while (phase_ != Phase::ended) {
         changed_.wait(lock, [this] { return phase_ != Phase::idle; });
         if (phase_ == Phase::watching) {

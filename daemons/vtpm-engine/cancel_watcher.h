@@ -18,7 +18,8 @@ namespace vtpm::engine_program {
 
 class CancelWatcher {
   public:
-    // All must outlive the watcher. Starts the thread: do this before the system call filter.
+    // All must outlive the watcher. Starts the thread and waits until it runs, for a thread's start
+    // in the C library makes calls that the system call filter kills: do this before the filter.
     CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events);
     ~CancelWatcher();
     CancelWatcher(const CancelWatcher&) = delete;
@@ -37,7 +38,7 @@ class CancelWatcher {
     };
 
   private:
-    enum class Phase { idle, watching, leaving, ended };
+    enum class Phase { starting, idle, watching, leaving, ended };
 
     void run();
     void watch();
@@ -48,7 +49,7 @@ class CancelWatcher {
     Fd wake_;  // eventfd: a watch is over
     std::mutex mutex_;
     std::condition_variable changed_;
-    Phase phase_ = Phase::idle;         // guarded by mutex_
+    Phase phase_ = Phase::starting;     // guarded by mutex_
     engine::Engine* engine_ = nullptr;  // set while watching
     std::thread thread_;
 };

@@ -29,8 +29,8 @@ std::uint8_t* make_page(const std::filesystem::path& path) {
     const Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
     if (!file.valid() || ::ftruncate(file.get(), xen::tpmif::page_size) != 0)
         throw std::runtime_error("cannot make " + path.string());
-    void* const page = ::mmap(nullptr, xen::tpmif::page_size, PROT_READ | PROT_WRITE, MAP_SHARED,
-                              file.get(), 0);
+    void* const page =
+        ::mmap(nullptr, xen::tpmif::page_size, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
     if (page == MAP_FAILED)
         throw std::runtime_error("mmap");
     return static_cast<std::uint8_t*>(page);

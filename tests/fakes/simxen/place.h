@@ -1,5 +1,5 @@
-// Where the simulated hypervisor keeps its objects: one directory for all processes of a test, named
-// by SIMXEN_DIR. Plain C library only: this is loaded into programs that are measured.
+// Where the simulated hypervisor keeps its objects: one directory for all processes of a test,
+// named by SIMXEN_DIR. Plain C library only: this is loaded into programs that are measured.
 //
 //   grant-DOMID-REF    a ring page, mapped by whoever has its name
 //   port-DOMID-PORT    a listening UNIX socket: the domain's unbound event port
@@ -20,9 +20,9 @@ bool place(char (&path)[N], const char* kind, unsigned domain, long number = -1)
         errno = ENOENT;
         return false;
     }
-    const int size =
-        number < 0 ? std::snprintf(path, N, "%s/%s-%u", directory, kind, domain)
-                   : std::snprintf(path, N, "%s/%s-%u-%ld", directory, kind, domain, number);
+    const int size = number < 0
+                         ? std::snprintf(path, N, "%s/%s-%u", directory, kind, domain)
+                         : std::snprintf(path, N, "%s/%s-%u-%ld", directory, kind, domain, number);
     if (size > 0 && static_cast<std::size_t>(size) < N)
         return true;
     errno = ENAMETOOLONG;

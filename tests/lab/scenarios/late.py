@@ -6,32 +6,27 @@ from xenlab import vtpm
 from xenlab.expect import expect, expect_equal
 from xenlab.guest import Guest, GuestConfig
 from xenlab.guesttpm import GuestTpm12
-from xenlab.lab import Lab
+from xenlab.lab import Lab, Result
 from xenlab.say import step
 
 NEEDS_PRODUCT = True
 OWN_HOST = False
 WAITING = f"xenstore-ls {vtpm.BACKENDS} 2>/dev/null | grep -q 'state = \"1\"'"
+# xl's ten seconds are real ones, and an emulated host on a busy machine may need them all to start two processes.
+ATTEMPTS = 3
 
 
 def run(lab: Lab) -> None:
     """Takes the udev rule away while the node appears."""
     instance = vtpm.create(lab, "late", "1.2")
     rule = lab.check("dpkg -L xen-vtpm | grep '/rules.d/.*vtpm'")
-    step("udev does not know of the product when xl makes the node")
-    with ThreadPoolExecutor(1) as background:
-        lab.check(f"mv {rule} /run/lab/rule && udevadm control --reload")
-        try:
-            created = background.submit(lab.try_create, GuestConfig("late", "pv", instance.line))
-            seen = lab.wait_store(vtpm.BACKENDS, WAITING, 90)
-        finally:
-            lab.check(f"mv /run/lab/rule {rule} && udevadm control --reload")
-        expect(seen, "xl made no node that waits")
-        expect_equal(lab.sh("systemctl list-units --no-legend 'vtpmd@*'").out, "", "units before the services start")
-        step("the services start, and find it within xl's ten seconds")
-        lab.check("systemctl restart vtpm-coldplug.service")
-        status, out = created.result()
-    expect_equal(status, 0, f"xl create ({out.strip()})")
+    for attempt in range(ATTEMPTS):
+        step("udev does not know of the product when xl makes the node; then the services start, and find it")
+        result = _create_unheard(lab, instance, rule)
+        if result.status == 0:
+            break
+        expect(attempt + 1 < ATTEMPTS, f"xl create failed each time:\n{result.out}")
+        vtpm.expect_nothing_left(lab)
     guest = Guest(lab, "late")
     lab.guests.append(guest)
     guest.wait_ready()
@@ -39,3 +34,17 @@ def run(lab: Lab) -> None:
     guest.destroy()
     vtpm.expect_nothing_left(lab)
     vtpm.delete(lab, instance)
+
+
+def _create_unheard(lab: Lab, instance: vtpm.Instance, rule: str) -> Result:
+    """Runs xl create without the rule, and the coldplug service as soon as the node waits."""
+    lab.check(f"mv {rule} /run/lab/rule && udevadm control --reload")
+    try:
+        with ThreadPoolExecutor(1) as background:
+            created = background.submit(lab.try_create, GuestConfig("late", "pv", instance.line))
+            # One command for both: on the way out and back in, seconds of xl's ten would be lost.
+            heard = f"{WAITING} && ! pgrep -x vtpmd && systemctl restart vtpm-coldplug.service"
+            expect(lab.wait_store(vtpm.BACKENDS, heard, 90), "xl made no node that waits, or someone had heard of it")
+            return created.result()
+    finally:
+        lab.check(f"mv /run/lab/rule {rule} && udevadm control --reload")

@@ -64,7 +64,8 @@ def _pieces(disk: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
             hole = min(os.lseek(fd, offset, os.SEEK_HOLE), end)
             # A secret may begin in the last bytes of data and go on behind a hole's edge only as zeros.
             while offset < hole:
-                yield max(0, offset - overlap), os.pread(fd, min(PIECE, hole - offset) + overlap, max(0, offset - overlap))
+                start = max(0, offset - overlap)
+                yield start, os.pread(fd, min(PIECE, hole - offset) + overlap, start)
                 offset += PIECE
             offset = hole
     finally:

@@ -78,7 +78,7 @@ def _build_tree(directory: Path) -> None:
         '--essential-hook=echo MODULES=list > "$1/etc/initramfs-tools/conf.d/lab"',
         f'--essential-hook=printf "{INITRD_MODULES}" > "$1/etc/initramfs-tools/modules"',
         sources.RELEASE, str(directory / "tree.tar"), "-"]
-    with timed("installing Debian and Xen into a tree (once; about two minutes)"), open(log, "w", encoding="utf-8") as out:
+    with timed("installing Debian and Xen into a tree (once; some minutes)"), open(log, "w", encoding="utf-8") as out:
         done = subprocess.run(command, input="\n".join(sources.deb_lines()) + "\n", text=True, stdout=out,
                               stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:

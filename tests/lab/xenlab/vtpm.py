@@ -67,7 +67,8 @@ def engine_pid(lab: Lab, domid: int) -> int:
 def wait_connected(lab: Lab, domid: int, timeout: float = 120) -> None:
     """Waits until a domain's front end is connected."""
     node = f"{BACKENDS}/{domid}/0/state"
-    expect(lab.wait_store(node, f'[ "$(xenstore-read {node})" = 4 ]', timeout), f"the TPM of domain {domid} does not connect")
+    connected = lab.wait_store(node, f'[ "$(xenstore-read {node})" = 4 ]', timeout)
+    expect(connected, f"the TPM of domain {domid} does not connect")
 
 
 REMAINS = {
