@@ -21,6 +21,8 @@ install(FILES systemd/xen-vtpm.tmpfiles RENAME xen-vtpm.conf DESTINATION ${VTPM_
 install(FILES config/70-xen-vtpm.rules DESTINATION ${VTPM_UDEV_DIR}/rules.d)
 
 install(FILES config/vtpmmgrd.toml DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/xen-vtpm)
+install(FILES config/needrestart.conf RENAME xen-vtpm.conf
+    DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/needrestart/conf.d)
 install(PROGRAMS config/vtpm DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/xen/scripts)
 
 install(FILES

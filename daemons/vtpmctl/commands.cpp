@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <iostream>
 
 #include "presentation.h"
@@ -51,21 +52,31 @@ class RecoveryFile {
         if (::fsync(file_.get()) != 0)
             return fail_errno(path_, errno);
         kept_ = true;
-        return {};
+        return keep_name();
     }
 
   private:
+    // The file's entry in its directory has to outlive a power cut as well.
+    Result<void> keep_name() {
+        const auto parent = std::filesystem::absolute(path_).parent_path();
+        const Fd directory(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (!directory.valid() || ::fsync(directory.get()) != 0)
+            return fail_errno(parent.string(), errno);
+        return {};
+    }
+
     std::string path_;
     Fd file_;
     bool kept_ = false;
 };
 
-Result<Answer> ask_setup(ManagerConnection& manager, const std::string& recovery_out) {
+Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options) {
     Request request;
-    request.mutable_setup()->set_recovery_key(!recovery_out.empty());
-    if (recovery_out.empty())
+    request.mutable_setup()->set_recovery_key(!options.recovery_out.empty());
+    request.mutable_setup()->set_replace(options.replace_key);
+    if (options.recovery_out.empty())
         return manager.ask(request);
-    RecoveryFile file(recovery_out);
+    RecoveryFile file(options.recovery_out);
     VTPM_CHECK(file.make());
     VTPM_TRY(auto answer, manager.ask(request));
     if (answer.payload.empty())
@@ -95,8 +106,9 @@ int exit_code(const Error& error) {
     }
 }
 
-Result<void> setup(ManagerConnection& manager, const std::string& recovery_out, Output output) {
-    const auto answer = ask_setup(manager, recovery_out);
+Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output) {
+    const std::string& recovery_out = options.recovery_out;
+    const auto answer = ask_setup(manager, options);
     const bool before = !answer && answer.error().code == Errc::already_exists &&
                         recovery_out.empty();  // setting up twice is not a mistake
     if (!answer && !before)

@@ -14,13 +14,18 @@ struct Output {
     bool json = false;
 };
 
+struct SetupOptions {
+    std::string recovery_out;  // a file for a recovery key; empty: make none
+    bool replace_key = false;  // in place of the one that the vault has
+};
+
 struct CreateOptions {
     std::string name;
     std::string tpm = "1.2";
     std::string uuid;  // empty: a random one
 };
 
-Result<void> setup(ManagerConnection& manager, const std::string& recovery_out, Output output);
+Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output);
 Result<void> create(ManagerConnection& manager, const CreateOptions& options, Output output);
 Result<void> list(ManagerConnection& manager, Output output);
 Result<void> show(ManagerConnection& manager, const std::string& selector, Output output);

@@ -17,7 +17,7 @@ constexpr int bad_command_line = 2;
 struct Arguments {
     std::string socket = "/run/xen-vtpm/manager.sock";
     Output output;
-    std::string recovery_out;
+    SetupOptions setup;
     CreateOptions create;
     std::string selector;
     std::string new_name;
@@ -36,8 +36,12 @@ void describe_commands(CLI::App& app, Arguments& a) {
     };
 
     auto* setup = app.add_subcommand("setup", "make this host ready: keys, sealed to its TPM");
-    setup->add_option("--recovery-out", a.recovery_out,
-                      "make a recovery key and write it to this new file");
+    auto* out = setup->add_option("--recovery-out", a.setup.recovery_out,
+                                  "make a recovery key and write it to this new file");
+    setup
+        ->add_flag("--replace-recovery-key", a.setup.replace_key,
+                   "on a host that is set up: in place of the recovery key it has")
+        ->needs(out);
     auto* create = app.add_subcommand("create", "make a TPM for a guest");
     create->add_option("--name", a.create.name, "what you will call it")->required();
     create->add_option("--tpm", a.create.tpm, "1.2 or 2.0")
@@ -59,7 +63,7 @@ void describe_commands(CLI::App& app, Arguments& a) {
 Result<void> run(const std::string& command, const Arguments& a) {
     VTPM_TRY(auto manager, ManagerConnection::open(a.socket));
     if (command == "setup")
-        return setup(manager, a.recovery_out, a.output);
+        return setup(manager, a.setup, a.output);
     if (command == "create")
         return create(manager, a.create, a.output);
     if (command == "list")

@@ -110,9 +110,10 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
 }
 
 Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& request) {
-    VTPM_TRY(auto outcome, manager_.vault.setup(request.recovery_key()));
+    VTPM_TRY(auto outcome, request.replace() ? manager_.vault.replace_recovery_key()
+                                             : manager_.vault.setup(request.recovery_key()));
     spdlog::info("set up as manager {}{}", outcome.manager.to_string(),
-                 request.recovery_key() ? ", with a recovery key" : "");
+                 outcome.recovery_key_pem.empty() ? "" : ", with a new recovery key");
     Answer answer;
     const auto id = outcome.manager.bytes();
     answer.message.mutable_setup()->set_manager(id.data(), id.size());

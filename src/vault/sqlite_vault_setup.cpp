@@ -81,13 +81,17 @@ Result<SetupOutcome> SqliteVault::setup(bool make_recovery_key) {
     if (!disk_)
         VTPM_CHECK(open_disk());
     if (disk_) {
-        if (make_recovery_key && unlocked_ && disk_->record.escrow.empty()) {
-            return add_recovery_key();
+        VTPM_CHECK(unlocked());
+        if (!make_recovery_key) {
+            return fail(Errc::already_exists,
+                        "the vault is set up (manager " + disk_->record.manager.to_string() + ")");
         }
-        return fail(Errc::already_exists, make_recovery_key && unlocked_
-                                              ? "the vault is set up and has a recovery key"
-                                              : "the vault is set up (manager " +
-                                                    disk_->record.manager.to_string() + ")");
+        if (!disk_->record.escrow.empty()) {
+            return fail(Errc::already_exists,
+                        "the vault has a recovery key; if that one is lost, make another with "
+                        "--replace-recovery-key");
+        }
+        return replace_recovery_key();
     }
     SetupOutcome outcome;
     VTPM_CHECK(lay_down(make_recovery_key, outcome));
@@ -138,7 +142,8 @@ Result<void> SqliteVault::lay_down(bool make_recovery_key, SetupOutcome& outcome
     return {};
 }
 
-Result<SetupOutcome> SqliteVault::add_recovery_key() {
+Result<SetupOutcome> SqliteVault::replace_recovery_key() {
+    VTPM_CHECK(unlocked());
     VaultRecord record = disk_->record;
     SetupOutcome outcome;
     outcome.manager = record.manager;

@@ -75,8 +75,13 @@ void AsyncChannel::arm_timer() {
     timer_.expires_after(frame_timeout);
     timer_.async_wait([weak = weak_from_this()](const error_code& error) {
         const auto self = weak.lock();
-        if (!error && self)
-            self->close();
+        if (error || !self)
+            return;
+        // What has arrived and was not read is this loop's delay, not the peer's.
+        error_code ignored;
+        if (self->socket_.available(ignored) > 0)
+            return self->arm_timer();
+        self->close();
     });
 }
 

@@ -160,8 +160,13 @@ Result<void> BackDevice::end(const DeviceView& view) {
     drop_ring();
     if (!std::exchange(powered_off_, true))
         owner_.power_off(life_);
-    if (view.present)
-        VTPM_CHECK(set_state(view, XenbusState::closed));
+    if (view.present) {
+        // Anew: putting the engine away took time, and a state written now into a directory that
+        // libxl has removed since would bring the directory back.
+        VTPM_TRY(const auto latest, nodes_.look());
+        if (latest.present)
+            VTPM_CHECK(set_state(latest, XenbusState::closed));
+    }
     VTPM_CHECK(nodes_.withdraw_report());
     finished_ = true;
     owner_.gone();

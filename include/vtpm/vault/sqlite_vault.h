@@ -25,6 +25,7 @@ class SqliteVault : public Vault {
 
     Status status() override;
     Result<SetupOutcome> setup(bool make_recovery_key) override;
+    Result<SetupOutcome> replace_recovery_key() override;
     Result<void> unlock() override;
     Result<Instance> create(const NewInstance& wanted) override;
     Result<std::vector<Instance>> list() override;
@@ -44,7 +45,6 @@ class SqliteVault : public Vault {
     Result<void> open_disk();
     Result<void> try_unlock();
     Result<void> lay_down(bool make_recovery_key, SetupOutcome& outcome);
-    Result<SetupOutcome> add_recovery_key();
     Result<Unlocked*> unlocked();
 
     std::filesystem::path directory_;

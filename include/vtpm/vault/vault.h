@@ -103,9 +103,13 @@ class Vault {
     virtual Status status() = 0;
 
     // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault.
-    // Errc::already_exists if there is one; but with make_recovery_key on an open vault that has no
-    // recovery key it makes that one.
+    // Errc::already_exists if there is one, locked if it is not open; but with make_recovery_key on
+    // an open vault that has no recovery key it makes that one.
     virtual Result<SetupOutcome> setup(bool make_recovery_key) = 0;
+
+    // Makes a recovery key in place of the one there is, if any; that one opens copies of the vault
+    // that are older than this and nothing else. Errc::locked, not_set_up.
+    virtual Result<SetupOutcome> replace_recovery_key() = 0;
 
     // Phase open, or the reason why not; may be repeated. Errc::not_set_up, wrong_chip, corrupt,
     // unsupported, and whatever the chip or the disk says.

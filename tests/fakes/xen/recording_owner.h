@@ -2,6 +2,7 @@
 // against the contract, and can refuse to connect.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -19,6 +20,7 @@ class RecordingOwner final : public BackDeviceOwner {
     std::vector<std::string> calls;
     unsigned connects = 0;  // attempts
     DomainLife last_life;
+    std::function<void()> during_power_off = [] {};  // the world goes on meanwhile
 
     Result<void> connect(const RingAddress& ring) override {
         must(!connected_ && !powered_off_, "connect");
@@ -40,6 +42,7 @@ class RecordingOwner final : public BackDeviceOwner {
         powered_off_ = true;
         last_life = last;
         calls.push_back("power_off");
+        during_power_off();
     }
     void gone() override {
         must(powered_off_ && !gone_, "gone");

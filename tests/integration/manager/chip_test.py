@@ -34,7 +34,9 @@ class TheChip(rig.RigTest):
         reply = self.connect().ask(frames.open_instance(self.web1.bytes))
         self.assert_failure(reply, "locked")
         out = self.directory / "recovery"
-        self.ctl("setup", "--recovery-out", out, code=rig.REFUSED)
+        for more in ((), ("--recovery-out", out),
+                     ("--recovery-out", out, "--replace-recovery-key")):
+            self.assertIn("locked", self.ctl("setup", *more, code=rig.LOCKED))
         self.assertFalse(out.exists())
 
     def assert_serves(self, seed=None):

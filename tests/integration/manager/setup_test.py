@@ -47,8 +47,14 @@ class Setup(rig.RigTest):
             self.assertNotIn(body.encode(), file.read_bytes())
 
         again = self.directory / "again"
-        self.ctl("setup", "--recovery-out", again, code=rig.REFUSED)
+        self.assertIn("--replace-recovery-key",
+                      self.ctl("setup", "--recovery-out", again, code=rig.REFUSED))
         self.assertFalse(again.exists(), "a file without a key in it")
+        self.ctl("setup", "--replace-recovery-key", code=rig.BAD_COMMAND)
+        self.ctl("setup", "--recovery-out", again, "--replace-recovery-key")
+        self.assert_is_private_key(again)
+        self.assertNotEqual(again.read_text(), out.read_text())
+        self.assertTrue(self.json("status")["recovery_key"])
 
     def test_recovery_key_later(self):
         self.ctl("setup")

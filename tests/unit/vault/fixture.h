@@ -73,6 +73,20 @@ inline void sql(const std::filesystem::path& database, const std::string& statem
     REQUIRE(code == SQLITE_OK);
 }
 
+// What such a query answers: one value.
+inline Bytes blob(const std::filesystem::path& database, const std::string& query) {
+    sqlite3* raw = nullptr;
+    REQUIRE(sqlite3_open(database.c_str(), &raw) == SQLITE_OK);
+    sqlite3_stmt* statement = nullptr;
+    REQUIRE(sqlite3_prepare_v2(raw, query.c_str(), -1, &statement, nullptr) == SQLITE_OK);
+    REQUIRE(sqlite3_step(statement) == SQLITE_ROW);
+    const auto* data = static_cast<const std::uint8_t*>(sqlite3_column_blob(statement, 0));
+    Bytes value(data, data + sqlite3_column_bytes(statement, 0));
+    sqlite3_finalize(statement);
+    sqlite3_close(raw);
+    return value;
+}
+
 struct Fixture {
     TemporaryDirectory temporary;
     FakeChip chip;

@@ -99,21 +99,9 @@ TEST_CASE("remove leaves a tombstone and no key") {
     const Uuid b = f.made("b");
     f.stored(a, 0, "state of a");
     f.stored(b, 0, "state of b");
-    Bytes key;
-    {
-        sqlite3* raw = nullptr;
-        f.close();
-        REQUIRE(sqlite3_open(f.database().c_str(), &raw) == SQLITE_OK);
-        sqlite3_stmt* query = nullptr;
-        REQUIRE(sqlite3_prepare_v2(raw, "SELECT wrapped_key FROM instances WHERE name = 'a'", -1,
-                                   &query, nullptr) == SQLITE_OK);
-        REQUIRE(sqlite3_step(query) == SQLITE_ROW);
-        const auto* data = static_cast<const std::uint8_t*>(sqlite3_column_blob(query, 0));
-        key.assign(data, data + sqlite3_column_bytes(query, 0));
-        sqlite3_finalize(query);
-        sqlite3_close(raw);
-        f.reopen_unlocked();
-    }
+    f.close();
+    const Bytes key = blob(f.database(), "SELECT wrapped_key FROM instances WHERE name = 'a'");
+    f.reopen_unlocked();
     REQUIRE(key.size() == 40);
     f.stored(a, 1, "newer state of a");  // so that the log holds the key, too
     const auto on_disk = [&] {

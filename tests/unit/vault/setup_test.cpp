@@ -45,8 +45,9 @@ TEST_CASE("setup opens a vault, once") {
     f.reopen();
     CHECK(f.vault->status().phase == Phase::locked);
     CHECK(f.vault->status().manager == outcome->manager);
-    CHECK(error_of(f.vault->setup(false)) == Errc::already_exists);
-    CHECK(error_of(f.vault->setup(true)) == Errc::already_exists);
+    CHECK(error_of(f.vault->setup(false)) == Errc::locked);
+    CHECK(error_of(f.vault->setup(true)) == Errc::locked);
+    CHECK(error_of(f.vault->replace_recovery_key()) == Errc::locked);
     CHECK(error_of(f.vault->create({"a", 2, {}})) == Errc::locked);
     REQUIRE(fine(f.vault->unlock()));
     CHECK(fine(f.vault->unlock()));
@@ -333,21 +334,9 @@ TEST_CASE("a recovery key opens the escrow; it can be made later, once") {
     CHECK(f.vault->status().recovery);
     f.close();
 
-    sqlite3* raw = nullptr;
-    REQUIRE(sqlite3_open(f.database().c_str(), &raw) == SQLITE_OK);
-    sqlite3_stmt* query = nullptr;
-    REQUIRE(sqlite3_prepare_v2(raw, "SELECT escrow, root_public, root_private FROM vault", -1,
-                               &query, nullptr) == SQLITE_OK);
-    REQUIRE(sqlite3_step(query) == SQLITE_ROW);
-    const auto column = [&](int at) {
-        const auto* data = static_cast<const std::uint8_t*>(sqlite3_column_blob(query, at));
-        return Bytes(data, data + sqlite3_column_bytes(query, at));
-    };
-    const Bytes escrow = column(0);
-    const chip::SealedObject sealed{column(1), column(2)};
-    sqlite3_finalize(query);
-    sqlite3_close(raw);
-
+    const Bytes escrow = blob(f.database(), "SELECT escrow FROM vault");
+    const chip::SealedObject sealed{blob(f.database(), "SELECT root_public FROM vault"),
+                                    blob(f.database(), "SELECT root_private FROM vault")};
     const auto opened = open_escrow(pem, escrow);
     REQUIRE(fine(opened));
     CHECK(opened->manager == manager);
@@ -355,6 +344,22 @@ TEST_CASE("a recovery key opens the escrow; it can be made later, once") {
     const auto root = f.chip.unseal(sealed);
     REQUIRE(fine(root));
     CHECK(equal_constant_time(root->view(), opened->root.view()));
+}
+
+TEST_CASE("a recovery key that got lost is replaced, on the disk as well") {
+    Fixture f;
+    CHECK(error_of(f.vault->replace_recovery_key()) == Errc::not_set_up);
+    const auto first = f.vault->setup(true);
+    REQUIRE(fine(first));
+    const auto second = f.vault->replace_recovery_key();
+    REQUIRE(fine(second));
+    CHECK(second->manager == first->manager);
+    f.reopen_unlocked();
+    CHECK(f.vault->status().recovery);
+    f.close();
+    const Bytes escrow = blob(f.database(), "SELECT escrow FROM vault");
+    CHECK(fine(open_escrow(second->recovery_key_pem, escrow)));
+    CHECK_FALSE(open_escrow(first->recovery_key_pem, escrow));
 }
 
 TEST_CASE("an escrow put in place of ours is noticed") {

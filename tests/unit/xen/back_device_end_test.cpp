@@ -213,6 +213,16 @@ TEST_CASE("the back end's node vanishes") {
     CHECK(bench.owner.calls.size() == 4);
 }
 
+TEST_CASE("the back end's node vanishes while the engine is put away") {
+    BackDeviceBench bench;
+    bench.connect();
+    bench.owner.during_power_off = [&] { bench.delete_backend(); };
+    bench.domain(DomainState::gone);
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect", "power_off", "gone"});
+    CHECK_FALSE(bench.tree.read(bench.own + "/state"));  // and is not written back to life
+}
+
 TEST_CASE("a stale node of a dead domain is closed and released") {
     BackDeviceBench bench;
     bench.delete_frontend();
