@@ -116,6 +116,11 @@ Result<void> DeviceNodes::withdraw_report() {
         return {};
     VTPM_CHECK(store_.remove(error_));
     reported_.clear();
+    // The domain's own directory of errors goes with the last of its devices.
+    const std::string siblings = error_.substr(0, error_.rfind('/'));
+    VTPM_TRY(const auto left, store_.list(siblings));
+    if (left && left->empty())
+        VTPM_CHECK(store_.remove(siblings));
     return {};
 }
 

@@ -4,7 +4,6 @@
 
 #include "fakes/chip/memory_scan.h"
 #include "fixture.h"
-#include "vtpm/vault/escrow.h"
 
 using namespace vtpm;
 using namespace vtpm::vault;

@@ -319,6 +319,19 @@ TEST_CASE("refused: the reason is where xl's user finds it, state stays 1, remov
     CHECK(bench.owner.calls == Calls{"power_off", "gone"});
     CHECK(bench.reported().empty());
     CHECK_FALSE(bench.tree.read(bench.error));
+    CHECK_FALSE(bench.tree.read("/local/domain/0/error/backend/vtpm/7"));
+}
+
+TEST_CASE("another device's report outlives ours") {
+    BackDeviceBench bench;
+    const std::string other = "/local/domain/0/error/backend/vtpm/7/1/error";
+    bench.tree.write(other, "of another vtpmd");
+    bench.start();
+    REQUIRE(bench.device.refuse("no"));
+    bench.delete_backend();
+    bench.run();
+    CHECK_FALSE(bench.tree.read(bench.error));
+    CHECK(bench.tree.read(other) == "of another vtpmd");
 }
 
 TEST_CASE("every single failure of the store is survived") {
