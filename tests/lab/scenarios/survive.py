@@ -87,16 +87,15 @@ def _reboot_guests(cases: list[Case]) -> None:
 
 
 def _kill_daemons(lab: Lab, cases: list[Case]) -> None:
-    for victim in ("vtpm-engine", "vtpmd", "vtpmmgrd"):
+    own = {"vtpm-engine": vtpm.engine_pid, "vtpmd": lambda lab, domid: vtpm.main_pid(lab, vtpm.unit(domid))}
+    for victim, pid_of in own.items():
         step(f"{victim} is killed right after a write; the guests start again")
         for case in cases:
             case.write()
-            domid = case.guest.domid
-            pid = {"vtpm-engine": lambda d=domid: vtpm.engine_pid(lab, d),
-                   "vtpmd": lambda d=domid: vtpm.main_pid(lab, vtpm.unit(d)),
-                   "vtpmmgrd": lambda: vtpm.main_pid(lab, "vtpmmgrd.service")}[victim]()
-            if pid:
-                lab.check(f"kill -9 {pid}")
-            if victim == "vtpmmgrd":
-                lab.check("systemctl start vtpmmgrd.service")
+            lab.check(f"kill -9 {pid_of(lab, case.guest.domid)}")
         _restart(cases, f"kill -9 of {victim}")
+    step("vtpmmgrd is killed right after a write; the guests start again")
+    for case in cases:
+        case.write()
+    lab.check(f"kill -9 {vtpm.main_pid(lab, 'vtpmmgrd.service')} && systemctl start vtpmmgrd.service")
+    _restart(cases, "kill -9 of vtpmmgrd")
