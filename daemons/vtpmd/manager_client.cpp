@@ -5,8 +5,13 @@
 namespace vtpm::doorman {
 Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
                                            wire::Channel::Timeout patience) {
-    VTPM_TRY(auto socket, wire::connect_to(socket_path_));
-    channel_ = std::make_unique<wire::Channel>(std::move(socket));
+    auto socket = wire::connect_to(socket_path_);
+    if (!socket) {
+        return fail(socket.error().code, socket.error().next,
+                    "vtpmmgrd cannot be reached: " + socket.error().context +
+                        "; to start it: systemctl start vtpmmgrd");
+    }
+    channel_ = std::make_unique<wire::Channel>(std::move(*socket));
     wire::proto::Request request;
     auto& open = *request.mutable_open();
     open.set_uuid(uuid.bytes().data(), Uuid::size);

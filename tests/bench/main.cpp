@@ -8,8 +8,9 @@
 int main(int argc, char** argv) try {
     const std::string only = argc > 1 ? argv[1] : "";
     vtpm::fakes::SimHost host;
-    std::printf("engines' memory: %s\n\n",
-                host.locks_engines() ? "locked" : "not locked, RLIMIT_MEMLOCK cannot be raised");
+    std::printf("engines' memory: %s\n\n", vtpm::fakes::SimHost::locks_memory()
+                                               ? "locked"
+                                               : "not locked, RLIMIT_MEMLOCK cannot be raised");
     if (only.empty() || only == "commands")
         vtpm::bench::commands(host);
     if (only.empty() || only == "starts")

@@ -113,69 +113,112 @@ Spread spread(std::vector<double> values) {
 
 }  // namespace
 
-void require(const Result<void>& result) {
-    if (!result)
-        throw std::runtime_error(result.error().context);
+void require(bool well, const std::string& what) {
+    if (!well)
+        throw std::runtime_error(what);
 }
+
+namespace {
+
+// The page and the port of a guest without a TPM, and the process that answers on them.
+class Echo {
+  public:
+    Echo()
+        : hands_(echo_domain),
+          page_(must(hands_.share(0))),
+          port_(must(hands_.open(0))),
+          ring_(page_.memory.page(), *port_.channel),
+          process_({ECHO_PROGRAM, std::to_string(echo_domain), std::to_string(page_.ref),
+                    std::to_string(port_.port)},
+                   fakes::SimHost::environment()) {}
+    xen::FrontRing& ring() { return ring_; }
+
+  private:
+    template <typename T>
+    static T must(Result<T> result) {
+        require(result.has_value(), "no page or port");
+        return std::move(*result);
+    }
+
+    fakes::GuestHands hands_;
+    xen::GrantedPage page_;
+    xen::OpenPort port_;
+    xen::FrontRing ring_;
+    fakes::Child process_;
+};
+
+double milliseconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+}  // namespace
 
 void commands(fakes::SimHost& host) {
     const Uuid uuid = host.create(tpm::Version::v2_0);
     fakes::SimGuest guest(host, engine_domain, uuid);
-    require(guest.start());
-    fakes::FrontEnd echo(host.directory(), echo_domain);
-    const auto& at = echo.address();
-    const fakes::Child echo_process({ECHO_PROGRAM, std::to_string(at.domid),
-                                     std::to_string(at.ring_ref),
-                                     std::to_string(at.event_channel)});
+    require(guest.boot(), "the guest does not boot: " + guest.refusal());
+    Echo echo;
     const fakes::Swtpm swtpm(host.directory() / "peer");
     const SwtpmSocket socket(swtpm);
 
-    auto& ring = guest.front();
+    auto& ring = guest.front().ring();
+    using fakes::transmit;
     const std::vector<Path> paths = {
-        {"engine, spinning", [&](ByteView c) { return ring.transmit(c, true); }},
-        {"engine, blocking", [&](ByteView c) { return ring.transmit(c); }},
+        {"engine, spinning", [&](ByteView c) { return transmit(ring, c, true); }},
+        {"engine, blocking", [&](ByteView c) { return transmit(ring, c); }},
         {"swtpm", [&](ByteView c) { return socket.transmit(c); }},
-        {"echo, spinning", [&](ByteView c) { return echo.transmit(c, true); }, false},
-        {"echo, blocking", [&](ByteView c) { return echo.transmit(c); }, false},
+        {"echo, spinning", [&](ByteView c) { return transmit(echo.ring(), c, true); }, false},
+        {"echo, blocking", [&](ByteView c) { return transmit(echo.ring(), c); }, false},
     };
     for (const auto& path : paths) {
         const auto answer = tpm::parse_header(path.transmit(v20::nv_define(32)));
-        if (!answer)
-            throw std::runtime_error(std::string(path.name) + " does not answer");
+        require(answer.has_value(), std::string(path.name) + " does not answer");
     }
-    const auto before = host.commits(uuid);
+    const auto before = host.show(uuid).sequence();
     compare(paths, {{"GetRandom(16)", [] { return v20::get_random(16); }, 50},
                     {"PCR_Read", [] { return v20::pcr_read(10); }, 50},
                     {"PCR_Extend", [] { return v20::pcr_extend(10, 0xA5); }, 50},
                     {"NV_Write(32)", changing_write, writes_in_a_round}});
     // Two of the paths are the engine's, and each has one write more a round, to wake it up.
-    const auto commits = host.commits(uuid) - before;
+    const auto commits = host.show(uuid).sequence() - before;
     std::printf("durable commits in vtpmmgrd's vault: %llu\n",
                 static_cast<unsigned long long>(commits));
-    if (commits < 2ULL * rounds * (writes_in_a_round + 1))
-        throw std::runtime_error("not every NV write was committed");
+    require(commits >= 2ULL * rounds * (writes_in_a_round + 1), "not every write was committed");
+    require(guest.destroy(), "the guest does not go");
 }
 
 void starts(fakes::SimHost& host) {
-    std::printf("\n%-44s %8s %8s %8s\n", "fork to Ready, ms", "median", "least", "most");
+    std::printf("\n%-52s %8s %8s %8s\n", "ms", "median", "least", "most");
     xen::DomainId domain = 100;
     for (const auto version : {tpm::Version::v1_2, tpm::Version::v2_0}) {
-        std::vector<double> made;
-        std::vector<double> loaded;
+        const Bytes command =
+            version == tpm::Version::v1_2 ? tpm_commands::v12::get_random(16) : v20::get_random(16);
+        std::array<std::vector<double>, 2> announced;  // the first start, a later one
+        std::array<std::vector<double>, 2> answered;
         for (int i = 0; i < starts_of_a_kind; ++i) {
-            fakes::SimGuest guest(host, domain++, host.create(version));
-            for (auto* const times : {&made, &loaded}) {
-                require(guest.start());
-                times->push_back(static_cast<double>(guest.start_time().count()) / 1000);
-                require(guest.power_off());
-                std::this_thread::sleep_for(std::chrono::milliseconds(5));  // vtpmmgrd lets go
+            const Uuid uuid = host.create(version);
+            for (const std::size_t later : {0U, 1U}) {
+                fakes::SimGuest guest(host, domain++, uuid);
+                guest.plug();
+                const auto begin = Clock::now();
+                guest.start_vtpmd();
+                require(guest.announced(), "no state 2: " + guest.refusal());
+                announced[later].push_back(milliseconds_since(begin));
+                const auto offer = Clock::now();
+                require(guest.offer(), "no ring");
+                require(!guest.transmit(command).empty(), "no answer");
+                answered[later].push_back(milliseconds_since(offer));
+                require(guest.power_off(), "no end");
             }
         }
         const std::string name = "TPM " + std::string(tpm::to_string(version));
-        for (const auto& [what, times] : {std::pair{", first start (manufactured)", made},
-                                          std::pair{", later start (state loaded)", loaded}}) {
+        for (const auto& [what, times] :
+             {std::pair{", vtpmd's start to InitWait, new instance", announced[0]},
+              std::pair{", vtpmd's start to InitWait, later", announced[1]},
+              std::pair{", front end's 3 to first answer, manufactured", answered[0]},
+              std::pair{", front end's 3 to first answer, state loaded", answered[1]}}) {
             const auto s = spread(times);
-            std::printf("%-44s %8.1f %8.1f %8.1f\n", (name + what).c_str(), s.median, s.least,
+            std::printf("%-52s %8.1f %8.1f %8.1f\n", (name + what).c_str(), s.median, s.least,
                         s.most);
         }
     }

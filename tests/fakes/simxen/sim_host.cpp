@@ -1,0 +1,98 @@
+#include "fakes/simxen/sim_host.h"
+
+#include <sys/resource.h>
+
+#include <fstream>
+#include <stdexcept>
+
+#include "vtpm/wire/channel.h"
+
+namespace vtpm::fakes {
+namespace {
+
+template <typename T>
+T must(Result<T> result) {
+    if (!result)
+        throw std::runtime_error(result.error().context);
+    return std::move(*result);
+}
+
+}  // namespace
+
+SimHost::SimHost() : xen_(directory_.path()), chip_(directory_.path() / "chip") {
+    ::signal(SIGPIPE, SIG_IGN);
+    std::filesystem::create_directory(directory() / "run");
+    std::ofstream(directory() / "manager.toml")
+        << "tcti = \"" << chip_.tcti() << "\"\n"
+        << "state_dir = \"" << (directory() / "vault").string() << "\"\n"
+        << "socket = \"" << socket() << "\"\n";
+    start_manager();
+    wire::proto::Request request;
+    request.mutable_setup();
+    ask(request);
+}
+
+void SimHost::start_manager() {
+    manager_.reset();
+    manager_.emplace(std::vector<std::string>{VTPM_MANAGER, "--config",
+                                              (directory() / "manager.toml").string()});
+    for (int i = 0; i < 1000; ++i) {
+        if (connect_to(socket()).valid())
+            return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    throw std::runtime_error("vtpmmgrd does not listen");
+}
+
+wire::proto::Reply SimHost::ask(wire::proto::Request request) {
+    wire::Channel channel(must(wire::connect_to(socket())));
+    request.set_protocol(wire::protocol_version);
+    if (const auto sent = channel.send(request); !sent)
+        throw std::runtime_error(sent.error().context);
+    const auto frame = must(channel.receive(std::chrono::seconds(60)));
+    auto reply = must(wire::parse<wire::proto::Reply>(frame));
+    if (reply.has_failure())
+        throw std::runtime_error(reply.failure().context());
+    return reply;
+}
+
+Uuid SimHost::create(tpm::Version version) {
+    wire::proto::Request request;
+    request.mutable_create()->set_name("guest" + std::to_string(created_++));
+    request.mutable_create()->set_tpm(static_cast<std::uint32_t>(version));
+    return must(Uuid::from_bytes(as_bytes(ask(request).instance().uuid())));
+}
+
+void SimHost::remove(const Uuid& uuid) {
+    wire::proto::Request request;
+    request.mutable_remove()->set_selector(uuid.to_string());
+    ask(request);
+}
+
+wire::proto::Instance SimHost::show(const Uuid& uuid) {
+    wire::proto::Request request;
+    request.mutable_show()->set_selector(uuid.to_string());
+    return ask(request).instance();
+}
+
+std::vector<std::string> SimHost::doorman_command(const std::string& device) const {
+    return {VTPM_DOORMAN, device,      "--manager", socket(),
+            "--engine",   VTPM_ENGINE, "--run-dir", (directory() / "run").string()};
+}
+
+// As the unit's LimitMEMLOCK=infinity, without which an engine that is no longer root cannot map
+// another byte.
+bool SimHost::locks_memory() {
+    const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+    static const bool may = ::setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0;
+    return may;
+}
+
+std::vector<std::string> SimHost::environment() {
+    std::vector<std::string> variables = {std::string("LD_LIBRARY_PATH=") + SIMXEN_LIBRARIES};
+    if (!locks_memory())
+        variables.push_back(std::string("LD_PRELOAD=") + SIMXEN_LIBRARIES + "/unlocked.so");
+    return variables;
+}
+
+}  // namespace vtpm::fakes

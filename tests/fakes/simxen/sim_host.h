@@ -1,0 +1,51 @@
+// SimHost: a machine without Xen and without systemd, for tests and benches: SimXen, a chip (swtpm)
+// and the real vtpmmgrd, in one temporary directory. Problems of its own throw. One thread.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fakes/chip/swtpm.h"
+#include "fakes/simxen/child.h"
+#include "fakes/simxen/sim_xen.h"
+#include "vtpm/base/uuid.h"
+#include "vtpm/tpm/version.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::fakes {
+
+class SimHost {
+  public:
+    SimHost();
+
+    const std::filesystem::path& directory() const { return directory_.path(); }
+    SimXen& xen() { return xen_; }
+    pid_t manager_pid() const { return manager_->pid(); }
+
+    Uuid create(tpm::Version version);
+    void remove(const Uuid& uuid);
+    wire::proto::Instance show(const Uuid& uuid);
+
+    void kill_manager() { manager_->kill(); }
+    void start_manager();
+
+    // The command line and the environment in which the daemons run on the simulated Xen.
+    std::vector<std::string> doorman_command(const std::string& device) const;
+    static std::vector<std::string> environment();
+    // False where RLIMIT_MEMLOCK is small and cannot be raised: then engines run without
+    // mlockall(), which is all that differs from the real ones.
+    static bool locks_memory();
+
+  private:
+    std::string socket() const { return directory() / "manager"; }
+    wire::proto::Reply ask(wire::proto::Request request);
+
+    TemporaryDirectory directory_;
+    SimXen xen_;
+    Swtpm chip_;
+    std::optional<Child> manager_;
+    unsigned created_ = 0;
+};
+
+}  // namespace vtpm::fakes
