@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,10 @@ from .machine import Machine
 from .say import say
 
 BOOT_S = 400.0
+# A dom0 that neither is up nor has printed a line for so long is one that the emulation has hung: some of a hundred
+# boots stop for good, both processors busy, where the kernel switches its clock source.
+SILENT_S = 90.0
+BOOT_ATTEMPTS = 3
 OFF_S = 240.0
 
 
@@ -48,17 +53,38 @@ class Lab:
         three of 16 a triple fault while they booted; with one, none of 16.
         lossy: power_cut() shall lose whatever the machine had not flushed to its disk.
         """
+        used = self.chip if chip is True else chip or None
+        for attempt in range(BOOT_ATTEMPTS):
+            self._switch_on(used, lossy, cpus)
+            if self._comes_up():
+                break
+            if attempt + 1 == BOOT_ATTEMPTS:
+                raise LabError("the dom0 did not come up")
+            say("  the dom0 hangs while it boots; off and on again")
+            self.machine.kill()
+            self._forget_machine()
+        self.sh("systemctl is-system-running --wait", BOOT_S)
+        self.check("xl info >/dev/null && mkdir -p /run/lab")
+
+    def _switch_on(self, chip: Chip | None, lossy: bool, cpus: int) -> None:
         self._runtime = Path(tempfile.mkdtemp(prefix="xenlab-"))
         if lossy:
             self._write_log = self.directory / "writes.log"
             powercut.begin(self.disk, self._write_log)
-        used = self.chip if chip is True else chip or None
-        self._machine = Machine(self.image, self.disk, used, self._runtime, self._write_log, cpus)
+        self._machine = Machine(self.image, self.disk, chip, self._runtime, self._write_log, cpus)
         self._agent = Agent(self._machine.agent_socket)
-        if not self._agent.wait_up(BOOT_S):
-            raise LabError("the dom0 did not come up")
-        self.sh("systemctl is-system-running --wait", BOOT_S)
-        self.check("xl info >/dev/null && mkdir -p /run/lab")
+
+    def _comes_up(self) -> bool:
+        """Waits for the agent; gives up early on a console that has fallen silent."""
+        end = time.monotonic() + BOOT_S
+        printed, heard = -1, time.monotonic()
+        while not self.agent.wait_up(5):
+            now = time.monotonic()
+            if self.machine.printed() != printed:
+                printed, heard = self.machine.printed(), now
+            if now > end or now > heard + SILENT_S or not self.machine.running():
+                return False
+        return True
 
     @property
     def agent(self) -> Agent:

@@ -41,6 +41,14 @@ class Machine:
         self._wait_chip()
         return True
 
+    def running(self) -> bool:
+        """Tells whether QEMU still runs."""
+        return not self._qemu.wait(0)
+
+    def printed(self) -> int:
+        """Returns how many bytes the console has printed."""
+        return self.console_log.stat().st_size if self.console_log.exists() else 0
+
     def kill(self) -> None:
         """Takes the power away."""
         self._qemu.kill()

@@ -1,6 +1,7 @@
 #include "holders.h"
 
 #include <catch2/catch.hpp>
+#include <cstddef>
 
 #include "engine_session.h"
 
@@ -26,10 +27,10 @@ TEST_CASE("one holder at a time") {
 TEST_CASE("an engine that outlives its vtpmd keeps the instance for its guest") {
     Holders holders;
     const auto uuid = Uuid::random();
-    boost::asio::io_context loop;
-    const Settings settings;
-    auto session = std::shared_ptr<EngineSession>(
-        reinterpret_cast<EngineSession*>(&loop), [](EngineSession*) {});  // only its address counts
+    // Only its address counts; there is no session behind it.
+    const auto place = std::make_shared<std::max_align_t>();
+    const std::shared_ptr<EngineSession> session(place,
+                                                 reinterpret_cast<EngineSession*>(place.get()));
     REQUIRE(holders.acquire(uuid, {5, 0}));
     holders.set_engine(uuid, session);
     holders.release(uuid);
