@@ -205,13 +205,8 @@ Result<AdminSession::Answer> AdminSession::status() {
 // With auto_create an unknown uuid becomes a new instance; a uuid that was ever deleted does not.
 Result<vault::Instance> AdminSession::instance_to_open(const Uuid& uuid) {
     auto found = manager_.vault.get(uuid);
-    if (found || found.error().code != Errc::not_found)
+    if (found || found.error().code != Errc::not_found || !manager_.settings.auto_create)
         return found;
-    if (!manager_.settings.auto_create) {
-        return fail(Errc::not_found, found.error().context +
-                                         "; to make it: vtpmctl create --name NAME --uuid " +
-                                         uuid.to_string());
-    }
     const auto version = manager_.settings.auto_create_tpm;
     auto made = manager_.vault.create(
         {"auto-" + uuid.to_string().substr(0, 8), static_cast<std::uint8_t>(version), uuid});

@@ -123,10 +123,15 @@ Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {
 
 Result<const InstanceRow*> SqliteVault::Unlocked::usable(const Uuid& uuid) const {
     const InstanceRow* const row = instances->find(uuid);
-    if (row == nullptr)
-        return fail(Errc::not_found, "no instance " + uuid.to_string());
+    if (row == nullptr) {
+        return fail(Errc::not_found, "no instance " + uuid.to_string() +
+                                         "; to make it: vtpmctl create --name NAME --uuid " +
+                                         uuid.to_string());
+    }
     if (row->deleted()) {
-        return fail(Errc::not_found, "instance " + uuid.to_string() + " was deleted");
+        return fail(Errc::not_found, "instance " + uuid.to_string() +
+                                         " was deleted, and a uuid is not used twice; to make "
+                                         "another one: vtpmctl create --name NAME");
     }
     if (row->quarantined()) {
         return fail(Errc::corrupt, "instance " + uuid.to_string() +

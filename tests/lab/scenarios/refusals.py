@@ -26,7 +26,7 @@ def run(lab: Lab) -> None:
     deleted = vtpm.create(lab, "deleted", "1.2")
     vtpm.delete(lab, deleted)
     _refused(lab, "a uuid that nobody created", str(uuid.uuid4()), "vtpmctl create")
-    _refused(lab, "a deleted instance", deleted.uuid, "vtpmctl create")
+    _refused(lab, "a deleted instance", deleted.uuid, "was deleted")
     step("a malformed uuid")
     status, _ = lab.try_create(GuestConfig("malformed", "pv", 'vtpm=["backend=0,uuid=not-a-uuid"]'))
     expect(status != 0, "a malformed uuid was taken")
