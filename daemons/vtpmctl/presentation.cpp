@@ -119,9 +119,11 @@ std::string describe(const wire::proto::Status& status) {
     text += line("through", status.tcti());
     if (!status.binding().empty())
         text += line("keys", status.binding());
-    text += line("instances", std::to_string(status.instances()) + ", " +
-                                  std::to_string(status.in_use()) + " in use");
-    text += line("last write", time_text(status.last_commit()));
+    if (status.phase() == "open") {  // else nobody knows
+        text += line("instances", std::to_string(status.instances()) + ", " +
+                                      std::to_string(status.in_use()) + " in use");
+        text += line("last write", time_text(status.last_commit()));
+    }
     text += line("recovery key",
                  status.recovery() ? "made" : "none: vtpmctl setup --recovery-out FILE makes one");
     text += line("auto_create", status.auto_create() ? "on" : "off");
