@@ -156,11 +156,11 @@ class RigTest(unittest.TestCase):
         self.manager.start()
 
     def ctl(self, *arguments, code=DONE):
-        """Runs vtpmctl, which has to end with this code; what it printed."""
+        """Runs vtpmctl, which has to end with this code, or one of these; what it printed."""
         run = subprocess.run([VTPMCTL, "--socket", self.manager.socket, *map(str, arguments)],
                              capture_output=True, text=True, timeout=90, check=False)
         said = f"vtpmctl {arguments}: {run.stdout}{run.stderr}"
-        self.assertEqual(run.returncode, code, said)
+        self.assertIn(run.returncode, (code,) if isinstance(code, int) else code, said)
         if code != DONE:
             self.assertNotEqual(run.stderr.strip(), "", "a failure without a word")
             return run.stderr
