@@ -44,8 +44,9 @@ def _plant(lab: Lab) -> list[Secret]:
     lab.agent.put("/root/plain", plain)
     lab.agent.put("/root/hex", as_hex.hex().encode())
     lab.agent.put("/root/backwards", backwards[::-1])
-    lab.agent.put("/root/deleted", deleted)
-    lab.check("sync && rm /root/deleted && sync")
+    # Many times: the file system soon gives some of the blocks to others.
+    lab.agent.put("/run/lab/deleted", deleted)
+    lab.check("for i in $(seq 100); do cp /run/lab/deleted /root/deleted.$i; done; sync; rm /root/deleted.*; sync")
     return marks
 
 
