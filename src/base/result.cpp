@@ -33,6 +33,10 @@ std::string_view to_string(Errc code) {
             return "locked";
         case Errc::wrong_chip:
             return "wrong-chip";
+        case Errc::wrong_cell:
+            return "wrong-cell";
+        case Errc::rolled_back:
+            return "rolled-back";
         case Errc::corrupt:
             return "corrupt";
         case Errc::out_of_order:
@@ -76,6 +80,8 @@ NextAction usual_next_action(Errc code) {
         case Errc::not_set_up:
         case Errc::locked:
         case Errc::wrong_chip:
+        case Errc::wrong_cell:
+        case Errc::rolled_back:
         case Errc::corrupt:
             return NextAction::ask_operator;
         case Errc::out_of_order:

@@ -1,5 +1,6 @@
 #include "vtpm/chip/esys_chip.h"
 
+#include "commit_cell.h"
 #include "esys_connection.h"
 #include "marshal.h"
 #include "sealing.h"
@@ -98,6 +99,31 @@ Result<SecretBytes> EsysChip::random(std::size_t size) {
     VTPM_CHECK(check_size(size, max_random_size));
     return with_srk(
         [&](EsysConnection& to, const LoadedHandle& srk) { return random_bytes(to, srk, size); });
+}
+
+Result<CellIndex> EsysChip::define_cell(const SecretBytes& auth) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return define_commit_cell(to, srk, auth);
+    });
+}
+
+Result<std::optional<CellValue>> EsysChip::read_cell(CellIndex index, const SecretBytes& auth) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return read_commit_cell(to, srk, index, auth);
+    });
+}
+
+Result<CellValue> EsysChip::extend_cell(CellIndex index, const SecretBytes& auth,
+                                        const CellValue& digest) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return extend_commit_cell(to, srk, index, auth, digest);
+    });
+}
+
+Result<void> EsysChip::remove_cell(CellIndex index) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return remove_commit_cell(to, srk, index);
+    });
 }
 
 }  // namespace vtpm::chip

@@ -62,6 +62,7 @@ class LoadedHandle {
     ~LoadedHandle();
 
     ESYS_TR get() const { return handle_; }
+    void forget() { handle_ = ESYS_TR_NONE; }  // it is gone already
 
   private:
     EsysConnection* connection_;

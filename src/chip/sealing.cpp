@@ -70,8 +70,10 @@ Result<LoadedHandle> start_session(EsysConnection& connection, const LoadedHandl
                                      TPM2_ALG_SHA256, &handle);
     }));
     LoadedHandle session(connection, handle, LoadedHandle::End::flush);
-    TPMA_SESSION attributes = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT;
-    if (protect == Protect::both_ways)
+    TPMA_SESSION attributes = TPMA_SESSION_CONTINUESESSION;
+    if (protect == Protect::both_ways || protect == Protect::answer)
+        attributes |= TPMA_SESSION_ENCRYPT;
+    if (protect == Protect::both_ways || protect == Protect::command)
         attributes |= TPMA_SESSION_DECRYPT;
     VTPM_CHECK(connection.run("Esys_TRSess_SetAttributes", [&] {
         return Esys_TRSess_SetAttributes(connection.esys(), handle, attributes, 0xff);

@@ -10,7 +10,9 @@
 
 namespace vtpm::chip {
 
-enum class Protect { both_ways, answer };
+// Which first parameters are encrypted. A chip refuses a session that would encrypt one which the
+// command or its answer does not have (Part 1 clause 21.1).
+enum class Protect { both_ways, answer, command, nothing };
 
 // An HMAC or policy session salted to the SRK, with AES-128-CFB parameter encryption.
 Result<LoadedHandle> start_session(EsysConnection& connection, const LoadedHandle& srk,

@@ -23,6 +23,8 @@ enum class Errc {
     not_set_up,    // the host has not been made ready (vtpmctl setup)
     locked,        // the chip does not give out the keys on this boot
     wrong_chip,    // this is not the chip the vault was set up with
+    wrong_cell,    // the chip's commit cell is lost, or not the one of the set-up
+    rolled_back,   // stored data verifies, but the chip remembers a newer state
     corrupt,       // stored data does not verify
     out_of_order,  // a sequence number is not the next one
     io,

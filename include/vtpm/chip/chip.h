@@ -1,19 +1,26 @@
 // Chip: the host's TPM 2.0, as the keeper of a few small secrets.
 //
-// The contract speaks of sealing only; NV cells and approvals come with later milestones. main()
-// owns the implementation and lends it to the vault. One thread at a time; every call blocks for as
-// long as the chip takes (seconds, on slow hardware), so it stays off the path of a guest's
+// main() owns the implementation and lends it to the vault. One thread at a time; every call blocks
+// for as long as the chip takes (seconds, on slow hardware), so it stays off the path of a guest's
 // commands.
 //
 // What seal() promises: the content can be had from this chip only, by TPM2_Unseal, and only over a
 // policy (userWithAuth is clear, so there is no password to guess). It does NOT bind to what was
 // booted: the policy holds no PCR. Whoever runs as root on this host, on any boot, can unseal.
 //
-// TCG TPM 2.0 Library, Part 1 clause 19 (sessions, salting), clause 21 (parameter encryption);
-// TCG Provisioning Guidance clause 7.5.1 (storage root key).
+// The commit cell is 32 bytes of the chip's NV memory that can only be extended: V becomes
+// SHA-256(V | digest). Its authorization value is a secret of the vault's; without it the cell can
+// be neither read nor extended. The chip's owner can remove it, and make another that begins at the
+// beginning, but not with the same authorization value.
+//
+// TCG TPM 2.0 Library, Part 1 clause 19 (sessions, salting), clause 21 (parameter encryption),
+// clause 37 (NV memory); TCG Provisioning Guidance clause 7.5.1 (storage root key).
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "vtpm/base/bytes.h"
@@ -36,8 +43,13 @@ struct SealedObject {
     Bytes private_area;  // TPM2B_PRIVATE, marshalled
 };
 
+using CellValue = std::array<std::uint8_t, 32>;
+using CellIndex = std::uint32_t;  // an NV index of the owner's range
+
 class Chip {
   public:
+    static constexpr std::size_t cell_auth_size = 32;
+
     // Part 2 clause 11.1.14: what every chip takes as sealed data, in bytes.
     static constexpr std::size_t max_sealed_size = 128;
     static constexpr std::size_t max_random_size = 1024;
@@ -54,7 +66,7 @@ class Chip {
     // identify() said (trust on first use) and stores it.
     virtual Result<void> expect(const ChipIdentity& identity) = 0;
 
-    // The following three give Errc::invalid_argument before expect(), and for every later call
+    // What follows gives Errc::invalid_argument before expect(), and for every later call
     // Errc::wrong_chip if another chip answers.
 
     // 1 to max_sealed_size bytes, else Errc::too_large or invalid_argument.
@@ -66,6 +78,24 @@ class Chip {
 
     // Exactly `size` bytes, up to max_random_size.
     virtual Result<SecretBytes> random(std::size_t size) = 0;
+
+    // Makes a cell at the first free index. `auth` is cell_auth_size bytes. Errc::permission if the
+    // owner hierarchy has a password, too_large if the chip has no room.
+    virtual Result<CellIndex> define_cell(const SecretBytes& auth) = 0;
+
+    // The cell's value; none if it was never extended (then it counts as 32 zero bytes).
+    // Errc::not_found: no such index; wrong_cell: another authorization value, or not a cell.
+    virtual Result<std::optional<CellValue>> read_cell(CellIndex index,
+                                                       const SecretBytes& auth) = 0;
+
+    // Extends, and reads back what came of it. After an error the cell may be extended or not: read
+    // it. Errc as read_cell(); NextAction::retry_later while the chip spares its memory
+    // (TPM_RC_NV_RATE).
+    virtual Result<CellValue> extend_cell(CellIndex index, const SecretBytes& auth,
+                                          const CellValue& digest) = 0;
+
+    // Gives the index back to the owner.
+    virtual Result<void> remove_cell(CellIndex index) = 0;
 };
 
 }  // namespace vtpm::chip

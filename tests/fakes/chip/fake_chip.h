@@ -4,7 +4,14 @@
 // from nobody: this is for tests of what is built on a chip. One thread.
 #pragma once
 
+#include <openssl/sha.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <memory>
+#include <new>
 #include <optional>
 
 #include "vtpm/chip/chip.h"
@@ -85,7 +92,90 @@ class FakeChip : public chip::Chip {
         return out;
     }
 
+    Result<chip::CellIndex> define_cell(const SecretBytes& auth) override {
+        VTPM_CHECK(enter_pinned());
+        for (std::size_t i = 0; i < memory_->size(); ++i) {
+            Cell& cell = (*memory_)[i];
+            if (cell.defined)
+                continue;
+            cell = Cell();
+            std::copy_n(auth.view().begin(), cell.auth.size(), cell.auth.begin());
+            cell.defined = true;
+            return static_cast<chip::CellIndex>(first_cell + i);
+        }
+        return fail(Errc::too_large, "no room for another cell");
+    }
+
+    Result<std::optional<chip::CellValue>> read_cell(chip::CellIndex index,
+                                                     const SecretBytes& auth) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(const Cell* const cell, find(index, auth));
+        if (cell->extends == 0)
+            return std::nullopt;
+        return cell->values[cell->extends % 2];
+    }
+
+    Result<chip::CellValue> extend_cell(chip::CellIndex index, const SecretBytes& auth,
+                                        const chip::CellValue& digest) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(Cell* const cell, find(index, auth));
+        const auto& old = cell->values[cell->extends % 2];
+        auto& next = cell->values[(cell->extends + 1) % 2];
+        std::array<std::uint8_t, 64> text{};
+        std::copy(old.begin(), old.end(), text.begin());
+        std::copy(digest.begin(), digest.end(), text.begin() + 32);
+        ::SHA256(text.data(), text.size(), next.data());
+        ++cell->extends;  // the one moment that counts, for who is killed here
+        if (lost_answer_) {
+            auto error = *std::exchange(lost_answer_, std::nullopt);
+            return tl::make_unexpected(std::move(error));
+        }
+        return next;
+    }
+
+    Result<void> remove_cell(chip::CellIndex index) override {
+        VTPM_CHECK(enter_pinned());
+        if (index >= first_cell && index < first_cell + memory_->size())
+            (*memory_)[index - first_cell].defined = false;
+        return {};
+    }
+
+    // The next extend is done, and its answer is `error`.
+    void lose_answer(Error error) { lost_answer_ = std::move(error); }
+
+    // The chip's NV memory. A process that was forked shares it; one image of it can be put in the
+    // place of another.
+    struct Cell {
+        bool defined = false;
+        chip::CellValue auth{};
+        std::array<chip::CellValue, 2> values{};
+        std::uint64_t extends = 0;
+    };
+    using Memory = std::array<Cell, 4>;
+    Memory& memory() { return *memory_; }
+
   private:
+    static constexpr chip::CellIndex first_cell = 0x01800100;
+
+    Result<Cell*> find(chip::CellIndex index, const SecretBytes& auth) {
+        if (index < first_cell || index >= first_cell + memory_->size() ||
+            !(*memory_)[index - first_cell].defined) {
+            return fail(Errc::not_found, NextAction::ask_operator, "no such cell");
+        }
+        Cell& cell = (*memory_)[index - first_cell];
+        if (!equal_constant_time(cell.auth, auth.view()))
+            return fail(Errc::wrong_cell, "the cell does not know this authorization value");
+        return &cell;
+    }
+
+    static std::shared_ptr<Memory> shared_memory() {
+        void* const place = ::mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (place == MAP_FAILED)
+            throw std::bad_alloc();
+        return {new (place) Memory(), [](Memory* memory) { ::munmap(memory, sizeof(Memory)); }};
+    }
+
     chip::ChipIdentity identity() const {
         Bytes name(34, seed_);
         name[0] = 0;
@@ -109,6 +199,8 @@ class FakeChip : public chip::Chip {
         return {};
     }
 
+    std::shared_ptr<Memory> memory_ = shared_memory();
+    std::optional<Error> lost_answer_;
     std::uint8_t seed_;
     std::uint32_t state_ = 7;
     bool pinned_ = false;

@@ -1,0 +1,24 @@
+// The commit cell: an NV index of type extend. See chip.h for what it promises.
+//
+// Private to the chip room. Part 1 clause 37.2.4 (NV extend), Part 2 clause 13 (NV attributes),
+// Part 3 clauses 31.3 (DefineSpace), 31.9 (NV_Extend), 31.13 (NV_Read).
+#pragma once
+
+#include "esys_connection.h"
+#include "vtpm/base/secret_bytes.h"
+#include "vtpm/chip/chip.h"
+
+namespace vtpm::chip {
+
+Result<CellIndex> define_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
+                                     const SecretBytes& auth);
+Result<std::optional<CellValue>> read_commit_cell(EsysConnection& connection,
+                                                  const LoadedHandle& srk, CellIndex index,
+                                                  const SecretBytes& auth);
+Result<CellValue> extend_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
+                                     CellIndex index, const SecretBytes& auth,
+                                     const CellValue& digest);
+Result<void> remove_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
+                                CellIndex index);
+
+}  // namespace vtpm::chip
