@@ -85,6 +85,28 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
     return answer;
 }
 
+// A recovery key's file is a few hundred bytes.
+Result<SecretBytes> read_key(const std::string& path) {
+    constexpr std::size_t limit = 16UL * 1024;
+    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid())
+        return fail_errno(path, errno);
+    SecretBytes key(limit);
+    std::size_t size = 0;
+    for (;;) {
+        const auto got = ::read(file.get(), key.span().data() + size, limit - size);
+        if (got < 0)
+            return fail_errno(path, errno);
+        if (got == 0)
+            break;
+        size += static_cast<std::size_t>(got);
+        if (size == limit)
+            return fail(Errc::too_large, path + " is no recovery key");
+    }
+    key.shrink(size);
+    return key;
+}
+
 }  // namespace
 
 int exit_code(const Error& error) {
@@ -96,6 +118,8 @@ int exit_code(const Error& error) {
         case Errc::not_set_up:
         case Errc::chip:
         case Errc::wrong_chip:
+        case Errc::wrong_cell:
+        case Errc::rolled_back:
             return 4;
         case Errc::not_found:
             return 5;
@@ -213,6 +237,23 @@ Result<void> remove(ManagerConnection& manager, const std::string& selector, Out
                   << uuid_text(answer.message.instance().uuid())
                   << "); its key is destroyed and its uuid will not be used again\n";
     }
+    return {};
+}
+
+Result<void> recover(ManagerConnection& manager, const std::string& key_file, Output output) {
+    SecretBytes key;
+    if (!key_file.empty()) {
+        VTPM_TRY(key, read_key(key_file));
+    }
+    Request request;
+    request.mutable_recover();
+    VTPM_TRY(const auto answer, manager.ask(request, key.view()));
+    if (output.json) {
+        print(to_json(answer.message.status()));
+        return {};
+    }
+    std::cout << "What is on the disk counts as the newest state from now on.\n"
+              << describe(answer.message.status());
     return {};
 }
 

@@ -32,6 +32,8 @@ Result<void> show(ManagerConnection& manager, const std::string& selector, Outpu
 Result<void> rename(ManagerConnection& manager, const std::string& selector,
                     const std::string& name, Output output);
 Result<void> remove(ManagerConnection& manager, const std::string& selector, Output output);
+// `key_file`: the recovery key; empty if the vault has none.
+Result<void> recover(ManagerConnection& manager, const std::string& key_file, Output output);
 Result<void> status(ManagerConnection& manager, Output output);
 
 // 1 refused or failed, 3 manager not reachable, 4 host locked or not set up, wrong chip or

@@ -18,6 +18,7 @@ struct Arguments {
     std::string socket = "/run/xen-vtpm/manager.sock";
     Output output;
     SetupOptions setup;
+    std::string recovery_key;
     CreateOptions create;
     std::string selector;
     std::string new_name;
@@ -56,6 +57,10 @@ void describe_commands(CLI::App& app, Arguments& a) {
     auto* remove = app.add_subcommand("delete", "destroy one and everything in it");
     by_name(remove);
     remove->add_flag("--yes", a.yes, "yes, destroy it");
+    auto* recover = app.add_subcommand(
+        "recover", "take what is on the disk for the newest state, and this chip for its own");
+    recover->add_option("--recovery-key", a.recovery_key, "the file that setup wrote it to");
+    recover->add_flag("--yes", a.yes, "yes: newer states, if there were any, are lost");
     app.add_subcommand("status", "the manager, its vault and the host's TPM");
     app.add_subcommand("doctor", "look for what is wrong with this host's set-up");
 }
@@ -74,6 +79,8 @@ Result<void> run(const std::string& command, const Arguments& a) {
         return rename(manager, a.selector, a.new_name, a.output);
     if (command == "delete")
         return control::remove(manager, a.selector, a.output);
+    if (command == "recover")
+        return recover(manager, a.recovery_key, a.output);
     return status(manager, a.output);
 }
 
@@ -89,6 +96,10 @@ std::string advice(const Error& error) {
         case Errc::locked:
         case Errc::wrong_chip:
             return "see: vtpmctl status; nothing was changed";
+        case Errc::wrong_cell:
+        case Errc::rolled_back:
+            return "see: vtpmctl status; nothing was changed. If you have restored a backup: "
+                   "vtpmctl recover";
         default:
             return "";
     }
@@ -113,6 +124,11 @@ int main(int argc, char** argv) {
     if (command == "delete" && !arguments.yes) {
         std::cerr << "vtpmctl: delete destroys everything in " << arguments.selector
                   << " for good; add --yes\n";
+        return bad_command_line;
+    }
+    if (command == "recover" && !arguments.yes) {
+        std::cerr << "vtpmctl: recover takes what is on the disk for the newest state: what was "
+                     "written after it is lost for good. See: vtpmctl status. Then add --yes\n";
         return bad_command_line;
     }
     const auto done = run(command, arguments);

@@ -23,9 +23,9 @@ Result<ManagerConnection> ManagerConnection::open(const std::string& socket_path
     return ManagerConnection(std::move(socket));
 }
 
-Result<Answer> ManagerConnection::ask(wire::proto::Request request) {
+Result<Answer> ManagerConnection::ask(wire::proto::Request request, ByteView payload) {
     request.set_protocol(wire::protocol_version);
-    VTPM_CHECK(channel_.send(request));
+    VTPM_CHECK(channel_.send(request, payload));
     VTPM_TRY(auto frame, channel_.receive(answer_time));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
     if (reply.has_failure())

@@ -19,7 +19,7 @@ class ManagerConnection {
   public:
     static Result<ManagerConnection> open(const std::string& socket_path);
 
-    Result<Answer> ask(wire::proto::Request request);
+    Result<Answer> ask(wire::proto::Request request, ByteView payload = {});
 
   private:
     explicit ManagerConnection(Fd socket) : channel_(std::move(socket)) {}

@@ -90,6 +90,15 @@ nlohmann::json to_json(const wire::proto::Status& status) {
         {"format", status.format()},
         {"version", status.version()},
     };
+    if (status.has_freshness()) {
+        const auto& fresh = status.freshness();
+        json["freshness"] = {{"epoch", fresh.epoch()},
+                             {"committed", time_text(fresh.committed())},
+                             {"writes_since", fresh.writes()},
+                             {"tokens", fresh.tokens()},
+                             {"chip_writes", fresh.chip_writes()},
+                             {"recoveries", fresh.recoveries()}};
+    }
     if (status.has_reason()) {
         json["reason"] = {{"code", status.reason().code()},
                           {"next", status.reason().next()},
@@ -123,6 +132,13 @@ std::string describe(const wire::proto::Status& status) {
         text += line("instances", std::to_string(status.instances()) + ", " +
                                       std::to_string(status.in_use()) + " in use");
         text += line("last write", time_text(status.last_commit()));
+        const auto& fresh = status.freshness();
+        text += line("epoch", std::to_string(fresh.epoch()) + ", committed to the chip " +
+                                  time_text(fresh.committed()) +
+                                  "; writes since: " + std::to_string(fresh.writes()));
+        text += line("chip writes", std::to_string(fresh.chip_writes()) + " so far, " +
+                                        std::to_string(fresh.tokens()) + " at hand");
+        text += line("recoveries", std::to_string(fresh.recoveries()));
     }
     text += line("recovery key",
                  status.recovery() ? "made" : "none: vtpmctl setup --recovery-out FILE makes one");

@@ -100,6 +100,8 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
             return remove(request.remove());
         case Request::kStatus:
             return status();
+        case Request::kRecover:
+            return recover(frame.payload);
         case Request::kOpen:
             return open(request.open());
         case Request::kAttachEngine:
@@ -199,7 +201,22 @@ Result<AdminSession::Answer> AdminSession::status() {
     status.set_version(VTPM_VERSION);
     status.set_tcti(manager_.settings.tcti);
     status.set_auto_create(manager_.settings.auto_create);
+    if (now.freshness) {
+        auto& fresh = *status.mutable_freshness();
+        fresh.set_epoch(now.freshness->epoch);
+        fresh.set_committed(now.freshness->committed);
+        fresh.set_writes(now.freshness->writes);
+        fresh.set_tokens(now.freshness->tokens);
+        fresh.set_chip_writes(now.freshness->chip_writes);
+        fresh.set_recoveries(now.freshness->recoveries);
+    }
     return answer;
+}
+
+Result<AdminSession::Answer> AdminSession::recover(const SecretBytes& recovery_key) {
+    VTPM_CHECK(manager_.vault.recover(recovery_key));
+    spdlog::warn("vault recovered on an operator's word: what is on the disk counts as the newest");
+    return status();
 }
 
 // With auto_create an unknown uuid becomes a new instance; a uuid that was ever deleted does not.

@@ -37,6 +37,7 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> rename(const wire::proto::Rename& request);
     Result<Answer> remove(const wire::proto::Select& request);
     Result<Answer> status();
+    Result<Answer> recover(const SecretBytes& recovery_key);
     Result<Answer> open(const wire::proto::Open& request);
     Result<Answer> attach_engine();
 

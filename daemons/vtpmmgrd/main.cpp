@@ -82,5 +82,10 @@ int main(int argc, char** argv) {
         spdlog::warn("this host is not set up yet: run 'vtpmctl setup'");
     }
     serve(manager, std::move(listening));
+    if (const auto closed = vault.close(); !closed) {
+        spdlog::error(
+            "the last writes are not known to the chip yet, and will be at the next start: {}",
+            closed.error().context);
+    }
     return EXIT_SUCCESS;
 }

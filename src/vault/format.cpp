@@ -15,6 +15,11 @@ struct Table {
 // and one damaged row must stay the trouble of one instance (quick_check would refuse the whole
 // file).
 constexpr std::array tables{
+    // Slots 0 and 1, see anchor.h.
+    Table{"anchors",
+          "CREATE TABLE anchors(slot INTEGER PRIMARY KEY, epoch INTEGER, previous BLOB,"
+          " state BLOB, tokens INTEGER, counted_at INTEGER, chip_writes INTEGER,"
+          " recoveries INTEGER, committed INTEGER, salt BLOB, mac BLOB)"},
     // One row a group of instances; `mac` covers the row.
     Table{"groups",
           "CREATE TABLE groups(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, generation INTEGER,"
@@ -34,14 +39,17 @@ constexpr std::array tables{
           "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"
           " REFERENCES instances(id), generation INTEGER, sequence INTEGER, anchor BLOB,"
           " content BLOB)"},
-    // One row: a MAC over the set of all instance rows, so that none is missing or older.
-    Table{"total", "CREATE TABLE total(id INTEGER PRIMARY KEY, mac BLOB)"},
-    // One row: what is needed to open the rest. epoch and anchor are kept for the anchor protocol.
+    // One row: a MAC over the set of all other rows, so that none is missing or older, and where
+    // that state stands: so many writes after an anchor.
+    Table{"total",
+          "CREATE TABLE total(id INTEGER PRIMARY KEY, anchor BLOB, pending BLOB, writes INTEGER,"
+          " mac BLOB)"},
+    // One row: what is needed to open the rest.
     Table{"vault",
           "CREATE TABLE vault(id INTEGER PRIMARY KEY, manager BLOB, created INTEGER,"
           " chip_public BLOB, chip_name BLOB, chip_manufacturer TEXT, chip_firmware TEXT,"
-          " root_public BLOB, root_private BLOB, default_group BLOB, escrow BLOB, epoch INTEGER,"
-          " anchor BLOB, mac BLOB)"},
+          " root_public BLOB, root_private BLOB, default_group BLOB, escrow BLOB,"
+          " cell_index INTEGER, cell_auth BLOB, mac BLOB)"},
 };
 
 Result<std::int64_t> pragma(Database& database, const std::string& name) {

@@ -92,8 +92,9 @@ InstanceRow read_row(const Statement& statement, const Uuid& manager, const Secr
     for (auto& digest : row.digests)
         digest = columns.optional_hash();
     row.mac = columns.hash();
-    row.sound = columns.sound() && equal_constant_time(mac_of(row, manager, meta_key), row.mac) &&
-                makes_sense(row);
+    row.mac_as_read = mac_of(row, manager, meta_key);
+    row.sound =
+        columns.sound() && equal_constant_time(row.mac_as_read, row.mac) && makes_sense(row);
     if (!row.sound) {
         row.what_is_wrong = "its row in vault.db does not verify";
         facts.state = InstanceState::quarantined;

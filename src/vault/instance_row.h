@@ -29,7 +29,9 @@ struct InstanceRow {
     std::array<std::uint64_t, 3> sizes{};        // of their plaintexts; facts.bytes is the sum
     Hash mac{};
 
+    Hash mac_as_read{};         // of the contents that were read; a sound row's mac
     bool sound = true;          // false: facts.uuid and facts.name are hearsay
+    bool counted = true;        // `mac` is part of the table's sum; false: nobody knows this row
     std::string what_is_wrong;  // if it is in quarantine
 
     bool deleted() const { return sound && facts.state == InstanceState::deleted; }
@@ -42,6 +44,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
 inline constexpr std::string_view instance_columns =
     "id, group_id, uuid, name, tpm, group_uuid, state, generation, sequence, created, committed,"
     " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, mac";
+// Of a row that is not sound, `mac` is the stored one, or zero if that is not readable.
 InstanceRow read_row(const Statement& row, const Uuid& manager, const SecretBytes& meta_key);
 
 bool valid_name(std::string_view name);

@@ -2,40 +2,122 @@
 
 #include <string>
 
+#include "format.h"
+
 namespace vtpm::vault {
 namespace {
 
 constexpr std::int64_t max_id = std::int64_t{1} << 40U;
+constexpr std::string_view put_total =
+    "INSERT OR REPLACE INTO total(id, anchor, pending, writes, mac) VALUES(1, ?, ?, ?, ?)";
+
+Bytes state_text(const Uuid& manager, const Hash& surroundings, std::uint64_t count,
+                 const Hash& sum) {
+    return ByteWriter()
+        .sized(as_bytes("xen-vtpm state"))
+        .u32(format_version)
+        .bytes(manager.bytes())
+        .bytes(surroundings)
+        .u64(count)
+        .bytes(sum)
+        .take();
+}
+
+Hash total_mac(const TableKeys& keys, const Uuid& manager, const Hash& state,
+               const Position& position) {
+    return hmac_sha256(keys.total.view(), ByteWriter()
+                                              .sized(as_bytes("xen-vtpm total"))
+                                              .bytes(manager.bytes())
+                                              .bytes(state)
+                                              .bytes(position.anchor)
+                                              .bytes(position.pending)
+                                              .u64(position.writes)
+                                              .take());
+}
 
 }  // namespace
 
 Result<InstanceTable> InstanceTable::read(Database& database, const TableKeys& keys,
-                                          const Uuid& manager) {
-    InstanceTable table(database, keys, manager);
+                                          const Uuid& manager, const Hash& surroundings) {
+    InstanceTable table(database, keys, manager, surroundings);
     VTPM_CHECK(table.prepare());
-    VTPM_CHECK(table.read_rows());
-    VTPM_TRY(Statement query, database.prepare("SELECT mac FROM total WHERE id = 1"));
-    VTPM_CHECK(query.start());
-    VTPM_TRY(const bool row, query.next());
-    const auto stored = row ? query.blob(0) : std::nullopt;
-    const bool whole =
-        stored && equal_constant_time(*stored, table.total_of(table.sum_, table.counted_));
-    // With a damaged row the sum cannot come out; the other rows have verified by themselves.
-    if (!whole && !table.in_doubt()) {
-        return fail(Errc::corrupt,
-                    "the table of instances does not verify: a row is missing, or was put back "
-                    "from an older copy");
+    VTPM_TRY(auto rows, table.read_rows());
+    Hash mac{};
+    VTPM_CHECK(table.read_total(mac));
+    std::vector<InstanceRow*> damaged;
+    for (auto& row : rows) {
+        if (!row.sound) {
+            damaged.push_back(&row);
+            continue;
+        }
+        table.toggle(table.sum_, row.mac);
+        ++table.counted_;
     }
+    if (damaged.size() > max_damaged || !table.complete_sum(damaged, 0, mac)) {
+        return fail(Errc::corrupt,
+                    "the table of instances does not verify: rows are missing or damaged, or were "
+                    "put back from an older copy");
+    }
+    for (auto& row : rows)
+        table.take_in(std::move(row));
     return table;
 }
 
-Hash InstanceTable::empty_total(const TableKeys& keys, const Uuid& manager) {
-    return hmac_sha256(keys.total.view(), ByteWriter()
-                                              .sized(as_bytes("xen-vtpm total"))
-                                              .bytes(manager.bytes())
-                                              .u64(0)
-                                              .bytes(Hash{})
-                                              .take());
+// What a damaged row adds to the sum is not known for certain: the MAC that is stored in it, the
+// one that its contents should have, or nothing, if somebody has put it there. At most one of these
+// gives the sum that we wrote.
+bool InstanceTable::complete_sum(std::vector<InstanceRow*>& damaged, std::size_t from,
+                                 const Hash& mac) {
+    if (from == damaged.size())
+        return equal_constant_time(total_mac(*keys_, manager_, state(), position_), mac);
+    InstanceRow& row = *damaged[from];
+    const Hash stored = row.mac;
+    for (const Hash& candidate : {stored, row.mac_as_read}) {
+        row.mac = candidate;
+        toggle(sum_, candidate);
+        ++counted_;
+        if (complete_sum(damaged, from + 1, mac))
+            return true;
+        toggle(sum_, candidate);
+        --counted_;
+    }
+    row.mac = stored;
+    row.counted = false;
+    if (complete_sum(damaged, from + 1, mac))
+        return true;
+    row.counted = true;
+    return false;
+}
+
+Hash InstanceTable::empty_state(const TableKeys& keys, const Uuid& manager,
+                                const Hash& surroundings) {
+    return hmac_sha256(keys.total.view(), state_text(manager, surroundings, 0, Hash{}));
+}
+
+Result<void> InstanceTable::write_total(Database& database, const TableKeys& keys,
+                                        const Uuid& manager, const Hash& state,
+                                        const Position& position) {
+    VTPM_TRY(Statement put, database.prepare(std::string(put_total)));
+    return put.run(ByteView(position.anchor), ByteView(position.pending),
+                   static_cast<std::int64_t>(position.writes),
+                   ByteView(total_mac(keys, manager, state, position)));
+}
+
+Result<void> InstanceTable::read_total(Hash& mac) {
+    VTPM_TRY(Statement query,
+             database_->prepare("SELECT anchor, pending, writes, mac FROM total WHERE id = 1"));
+    VTPM_CHECK(query.start());
+    VTPM_TRY(const bool row, query.next());
+    if (row) {
+        Columns columns(query);
+        position_.anchor = columns.hash();
+        position_.pending = columns.hash();
+        position_.writes = static_cast<std::uint64_t>(columns.integer());
+        mac = columns.hash();
+        if (columns.sound())
+            return {};
+    }
+    return fail(Errc::corrupt, "vault.db has lost the MAC of its tables");
 }
 
 Result<void> InstanceTable::prepare() {
@@ -55,38 +137,43 @@ Result<void> InstanceTable::prepare() {
                        " mac = excluded.mac"));
     VTPM_TRY(erase_records_, database_->prepare("DELETE FROM records WHERE instance_id = ?"));
     VTPM_TRY(erase_, database_->prepare("DELETE FROM instances WHERE id = ?"));
-    VTPM_TRY(put_total_, database_->prepare("UPDATE total SET mac = ? WHERE id = 1"));
+    VTPM_TRY(put_total_, database_->prepare(std::string(put_total)));
     return {};
 }
 
-Result<void> InstanceTable::read_rows() {
+Result<std::vector<InstanceRow>> InstanceTable::read_rows() {
     VTPM_TRY(Statement query, database_->prepare("SELECT " + std::string(instance_columns) +
                                                  " FROM instances ORDER BY id"));
     VTPM_CHECK(query.start());
+    std::vector<InstanceRow> rows;
     for (;;) {
         VTPM_TRY(const bool more, query.next());
         if (!more)
-            return {};
-        InstanceRow row = read_row(query, manager_, keys_->meta);
-        if (row.sound)
-            add(row);
-        // Two rows for one instance: neither is believed.
-        if (const auto twin = rows_.find(row.facts.uuid); twin != rows_.end()) {
-            for (InstanceRow* const one : {&row, &twin->second}) {
-                if (one->sound)
-                    take_out(*one);
-                one->sound = false;
-                unsound_.emplace(one->facts.uuid, one->id);
-            }
-            if (row.id < max_id)
-                last_id_ = std::max(last_id_, row.id);
-            quarantine(row.facts.uuid, "vault.db has two rows for it");
-            continue;
-        }
-        if (!row.sound)
-            unsound_.emplace(row.facts.uuid, row.id);
-        keep(std::move(row));
+            return rows;
+        rows.push_back(read_row(query, manager_, keys_->meta));
     }
+}
+
+void InstanceTable::take_in(InstanceRow row) {
+    const auto remember = [&](const InstanceRow& damaged) {
+        unsound_.emplace(
+            damaged.facts.uuid,
+            Damaged{damaged.id, damaged.counted ? std::optional(damaged.mac) : std::nullopt});
+    };
+    const auto twin = rows_.find(row.facts.uuid);
+    if (twin == rows_.end()) {
+        if (!row.sound)
+            remember(row);
+        return keep(std::move(row));
+    }
+    // Two rows for one instance: neither is believed.
+    remember(row);
+    if (twin->second.sound)
+        remember(twin->second);
+    twin->second.sound = false;
+    if (row.id < max_id)
+        last_id_ = std::max(last_id_, row.id);
+    quarantine(row.facts.uuid, "vault.db has two rows for it");
 }
 
 void InstanceTable::keep(InstanceRow row) {
@@ -123,13 +210,8 @@ std::vector<const InstanceRow*> InstanceTable::all() const {
     return out;
 }
 
-Hash InstanceTable::total_of(const Hash& sum, std::uint64_t count) const {
-    return hmac_sha256(keys_->total.view(), ByteWriter()
-                                                .sized(as_bytes("xen-vtpm total"))
-                                                .bytes(manager_.bytes())
-                                                .u64(count)
-                                                .bytes(sum)
-                                                .take());
+Hash InstanceTable::state_of(const Hash& sum, std::uint64_t count, const Hash& surroundings) const {
+    return hmac_sha256(keys_->total.view(), state_text(manager_, surroundings, count, sum));
 }
 
 // Adding and taking out are the same act.
@@ -139,47 +221,63 @@ void InstanceTable::toggle(Hash& sum, const Hash& mac) const {
         sum[i] ^= part[i];
 }
 
-void InstanceTable::add(const InstanceRow& row) {
-    toggle(sum_, row.mac);
-    ++counted_;
-}
-
-void InstanceTable::take_out(const InstanceRow& row) {
-    toggle(sum_, row.mac);
-    --counted_;
-}
-
 Result<void> InstanceTable::commit(InstanceRow row, const std::function<Result<void>()>& also) {
     row.mac = mac_of(row, manager_, keys_->meta);
+    row.counted = true;
     Hash sum = sum_;
     std::uint64_t counted = counted_;
-    const InstanceRow* const old = find(row.facts.uuid);
-    if (old != nullptr && old->sound) {
-        toggle(sum, old->mac);
+    const auto take_out = [&](const Hash& mac) {
+        toggle(sum, mac);
         --counted;
+    };
+    const InstanceRow* const old = find(row.facts.uuid);
+    if (old != nullptr && old->sound)
+        take_out(old->mac);
+    const auto [first, last] = unsound_.equal_range(row.facts.uuid);
+    for (auto damaged = first; damaged != last; ++damaged) {
+        if (damaged->second.counted)
+            take_out(*damaged->second.counted);
     }
     toggle(sum, row.mac);
     ++counted;
 
     VTPM_TRY(Transaction transaction, Transaction::begin(*database_));
     VTPM_CHECK(write(row));
-    const auto [first, last] = unsound_.equal_range(row.facts.uuid);
-    for (auto twin = first; twin != last; ++twin) {
-        if (twin->second == row.id)
+    for (auto damaged = first; damaged != last; ++damaged) {
+        if (damaged->second.id == row.id)
             continue;
-        VTPM_CHECK(erase_records_->run(twin->second));
-        VTPM_CHECK(erase_->run(twin->second));
+        VTPM_CHECK(erase_records_->run(damaged->second.id));
+        VTPM_CHECK(erase_->run(damaged->second.id));
     }
     if (also)
         VTPM_CHECK(also());
-    VTPM_CHECK(put_total_->run(ByteView(total_of(sum, counted))));
+    VTPM_CHECK(write_position(state_of(sum, counted, surroundings_)));
     VTPM_CHECK(transaction.commit());
 
+    ++position_.writes;
     sum_ = sum;
     counted_ = counted;
     unsound_.erase(row.facts.uuid);
     keep(std::move(row));
     return {};
+}
+
+Result<void> InstanceTable::commit_surroundings(const Hash& digest,
+                                                const std::function<Result<void>()>& write) {
+    VTPM_TRY(Transaction transaction, Transaction::begin(*database_));
+    VTPM_CHECK(write());
+    VTPM_CHECK(write_position(state_of(sum_, counted_, digest)));
+    VTPM_CHECK(transaction.commit());
+    ++position_.writes;
+    surroundings_ = digest;
+    return {};
+}
+
+Result<void> InstanceTable::write_position(const Hash& state) {
+    const Position next{position_.anchor, position_.pending, position_.writes + 1};
+    return put_total_->run(ByteView(next.anchor), ByteView(next.pending),
+                           static_cast<std::int64_t>(next.writes),
+                           ByteView(total_mac(*keys_, manager_, state, next)));
 }
 
 Result<void> InstanceTable::write(const InstanceRow& row) {

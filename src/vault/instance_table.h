@@ -3,10 +3,11 @@
 // The memory is what is believed: a row on the disk is read when the vault opens and written when
 // it changes, so nobody can change it underneath. Memory follows the disk only after a commit.
 //
-// The set as a whole has a MAC, too: HMAC(K_total, count | XOR over rows of HMAC(K_sum, row MAC)).
-// A row that is missing, or is an older one with its old MAC, changes it. The parts of the XOR are
-// secret, so that nobody can look for other rows with the same sum; each write costs two HMACs
-// however many rows there are. The anchor protocol will put this MAC's job into the chip.
+// The set as a whole has a state, too: HMAC(K_total, what surrounds the table | count | XOR over
+// rows of HMAC(K_sum, row MAC)). A row that is missing, or is an older one with its old MAC,
+// changes it. The parts of the XOR are secret, so that nobody can look for other rows with the same
+// sum; each write costs a few HMACs however many rows there are. The state is stored under a MAC
+// that also says where it stands: so many writes after which anchor (anchor.h).
 //
 // Private to the vault room; one thread.
 #pragma once
@@ -20,16 +21,43 @@
 
 namespace vtpm::vault {
 
+// Where the state of the table stands: so many writes after an anchor, by its name. While nobody
+// knows whether the chip has taken the next anchor, what is written follows the one or the other.
+struct Position {
+    Hash anchor{};
+    Hash pending{};  // zero: there is none
+    std::uint64_t writes = 0;
+};
+
 class InstanceTable {
   public:
-    // Errc::corrupt if rows are missing or of an older state, or the table cannot be read. Rows
-    // that do not verify are kept, in quarantine; then missing ones cannot be told (see
-    // in_doubt()).
-    static Result<InstanceTable> read(Database& database, const TableKeys& keys,
-                                      const Uuid& manager);
+    // Damaged rows beyond this make the table as a whole unreadable.
+    static constexpr std::size_t max_damaged = 6;
 
-    // The MAC of a table without rows, for setup.
-    static Hash empty_total(const TableKeys& keys, const Uuid& manager);
+    // `surroundings` is a digest of what belongs to the state beside the instances. Errc::corrupt
+    // if rows are missing or of another state than the rest, or the table cannot be read. Rows that
+    // do not verify are kept, in quarantine.
+    static Result<InstanceTable> read(Database& database, const TableKeys& keys,
+                                      const Uuid& manager, const Hash& surroundings);
+
+    // The state of a table without rows, for setup.
+    static Hash empty_state(const TableKeys& keys, const Uuid& manager, const Hash& surroundings);
+    // Writes the one row of `total`, for setup.
+    static Result<void> write_total(Database& database, const TableKeys& keys, const Uuid& manager,
+                                    const Hash& state, const Position& position);
+
+    Hash state() const { return state_of(sum_, counted_, surroundings_); }
+    Hash state_with(const Hash& surroundings) const {
+        return state_of(sum_, counted_, surroundings);
+    }
+    const Position& position() const { return position_; }
+    // An anchor of exactly this state was committed.
+    void follow(const Hash& anchor) { position_ = {anchor, {}, 0}; }
+    // From now on; the writes stay.
+    void follow(const Hash& anchor, const Hash& pending) {
+        position_.anchor = anchor;
+        position_.pending = pending;
+    }
 
     // Any state; nullptr if there never was such an instance.
     const InstanceRow* find(const Uuid& uuid) const;
@@ -46,25 +74,38 @@ class InstanceTable {
     // Damaged rows with the same uuid go.
     Result<void> commit(InstanceRow row, const std::function<Result<void>()>& also = {});
 
+    // Commits a change of the surroundings, which `write` writes.
+    Result<void> commit_surroundings(const Hash& digest,
+                                     const std::function<Result<void>()>& write);
+
     // Marks an instance until the vault is opened again; nothing is written.
     void quarantine(const Uuid& uuid, std::string_view why);
 
   private:
-    InstanceTable(Database& database, const TableKeys& keys, const Uuid& manager)
-        : database_(&database), keys_(&keys), manager_(manager) {}
+    InstanceTable(Database& database, const TableKeys& keys, const Uuid& manager,
+                  const Hash& surroundings)
+        : database_(&database), keys_(&keys), manager_(manager), surroundings_(surroundings) {}
+
+    struct Damaged {
+        std::int64_t id;
+        std::optional<Hash> counted;  // its part of the sum, if it has one
+    };
 
     Result<void> prepare();
-    Result<void> read_rows();
+    Result<std::vector<InstanceRow>> read_rows();
+    Result<void> read_total(Hash& mac);
+    bool complete_sum(std::vector<InstanceRow*>& damaged, std::size_t from, const Hash& mac);
+    void take_in(InstanceRow row);
     void keep(InstanceRow row);
-    Hash total_of(const Hash& sum, std::uint64_t count) const;
+    Hash state_of(const Hash& sum, std::uint64_t count, const Hash& surroundings) const;
     void toggle(Hash& sum, const Hash& mac) const;
-    void add(const InstanceRow& row);
-    void take_out(const InstanceRow& row);
     Result<void> write(const InstanceRow& row);
+    Result<void> write_position(const Hash& state);
 
     Database* database_;
     const TableKeys* keys_;
     Uuid manager_;
+    Hash surroundings_;
     std::optional<Statement> put_;
     std::optional<Statement> erase_records_;
     std::optional<Statement> erase_;
@@ -72,10 +113,11 @@ class InstanceTable {
 
     std::map<Uuid, InstanceRow> rows_;
     std::map<std::string, Uuid, std::less<>> names_;
-    std::multimap<Uuid, std::int64_t> unsound_;  // with their ids: a uuid may be there twice
+    std::multimap<Uuid, Damaged> unsound_;  // a uuid may be there twice
     std::int64_t last_id_ = 0;
     Hash sum_{};
     std::uint64_t counted_ = 0;  // rows in sum_
+    Position position_;
 };
 
 }  // namespace vtpm::vault

@@ -4,7 +4,8 @@ namespace vtpm::vault {
 
 TableKeys derive_table_keys(const SecretBytes& root) {
     return {derive_key(root, "xen-vtpm K_meta 1"), derive_key(root, "xen-vtpm K_sum 1"),
-            derive_key(root, "xen-vtpm K_total 1")};
+            derive_key(root, "xen-vtpm K_total 1"), derive_key(root, "xen-vtpm K_anchor 1"),
+            derive_key(root, "xen-vtpm K_cell 1")};
 }
 
 Hash group_key_check(const SecretBytes& group_key) {

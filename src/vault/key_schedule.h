@@ -4,7 +4,8 @@
 //    +- HKDF "xen-vtpm K_meta 1"   MACs of the rows
 //    +- HKDF "xen-vtpm K_sum 1"    hides what each row adds to the sum over the table
 //    +- HKDF "xen-vtpm K_total 1"  MAC of that sum
-//    +- reserved for the anchor protocol: "xen-vtpm K_anchor 1", "xen-vtpm K_wal 1"
+//    +- HKDF "xen-vtpm K_anchor 1" MACs of the anchors
+//    +- HKDF "xen-vtpm K_cell 1"   AES-256-KW: the commit cell's authorization value
 //   K_grp   32 bytes, sealed to the chip by itself, independent of K_root
 //    +- AES-256-KW: K_inst, random per instance and generation; lies in the instance's row only
 //        +- HKDF "xen-vtpm K_store 1"  tells a repeated store() from another one
@@ -19,6 +20,8 @@ struct TableKeys {
     SecretBytes meta;
     SecretBytes sum;
     SecretBytes total;
+    SecretBytes anchor;
+    SecretBytes cell;
 };
 
 TableKeys derive_table_keys(const SecretBytes& root);

@@ -23,7 +23,7 @@ struct RecordLabel {
     BlobKind kind = BlobKind::permanent;
     std::uint32_t generation = 0;
     std::uint64_t sequence = 0;
-    Hash anchor{};  // of the table this was written under; zero until there are anchors
+    Hash anchor{};  // the name of the one it was written after
 };
 
 inline constexpr std::size_t record_overhead = 32 + 32 + 16;

@@ -9,6 +9,23 @@
 
 namespace vtpm::vault {
 
+namespace {
+
+// The state on the disk has verified, so we wrote it; but was it the last that we wrote? It is if
+// it follows the anchor that the chip names, or is just what that anchor is about.
+Result<void> check_newest(const Epochs& epochs, const InstanceTable& instances) {
+    const Position& position = instances.position();
+    if (position.anchor == epochs.name() || position.pending == epochs.name() ||
+        instances.state() == epochs.current().state) {
+        return {};
+    }
+    return fail(Errc::rolled_back,
+                "the chip remembers another state of the vault than the one on the disk, parts of "
+                "which were put back; if you have done it, from a backup: vtpmctl recover");
+}
+
+}  // namespace
+
 SqliteVault::SqliteVault(std::filesystem::path directory, chip::Chip& chip)
     : directory_(std::move(directory)), chip_(chip) {
     if (auto opened = open_disk(); !opened)
@@ -49,6 +66,11 @@ Status SqliteVault::status() {
     status.format = format_version;
     if (!unlocked_)
         return status;
+    const Epochs& epochs = *unlocked_->epochs;
+    const Anchor& anchor = epochs.current();
+    status.freshness = Freshness{anchor.epoch,       anchor.committed,
+                                 epochs.writes(),    epochs.tokens(unix_seconds()),
+                                 anchor.chip_writes, anchor.recoveries};
     for (const InstanceRow* const row : unlocked_->instances->all()) {
         ++status.instances;
         if (row->quarantined())
@@ -59,6 +81,9 @@ Status SqliteVault::status() {
         status.reason = Error{Errc::corrupt, NextAction::ask_operator,
                               std::to_string(status.quarantined) +
                                   " of the instances do not verify and are in quarantine"};
+    } else if (late_commit_) {
+        status.reason = Error{late_commit_->code, late_commit_->next,
+                              "the chip does not take the commit: " + late_commit_->context};
     } else if (erasing_) {
         status.reason = Error{Errc::io, NextAction::retry_later,
                               "the key of a removed instance may still lie in vault.db-wal"};
@@ -105,11 +130,65 @@ Result<void> SqliteVault::try_unlock() {
         return fail(Errc::chip, NextAction::ask_operator,
                     "the chip gave another group key than the one it was given");
     }
-    VTPM_TRY(unlocked->instances, InstanceTable::read(database, unlocked->keys, record.manager));
+    VTPM_TRY(SecretBytes cell_auth, unwrap_key(unlocked->keys.cell, record.cell_auth));
+    unlocked->epochs.emplace(
+        chip_, database, record.manager,
+        CommitCell{static_cast<chip::CellIndex>(record.cell), std::move(cell_auth)},
+        unlocked->keys.anchor.clone());
+    VTPM_CHECK(unlocked->epochs->resume());
+    VTPM_TRY(unlocked->instances, InstanceTable::read(database, unlocked->keys, record.manager,
+                                                      surroundings_of(record, group)));
+    VTPM_CHECK(check_newest(*unlocked->epochs, *unlocked->instances));
     VTPM_TRY(unlocked->records, RecordTable::open(database));
     VTPM_CHECK(VaultDirectory(directory_).mark(record.manager));
     unlocked_ = std::move(unlocked);
+    if (auto folded = fold(); !folded) {
+        unlocked_.reset();
+        return folded;
+    }
     return {};
+}
+
+// What was written since the last commit, by a manager that did not end in order, is committed
+// before anything else happens: a copy of the disk that was made before this start is old now.
+Result<void> SqliteVault::fold() {
+    if (unlocked_->instances->state() == unlocked_->epochs->current().state) {
+        unlocked_->instances->follow(unlocked_->epochs->name());
+        return {};
+    }
+    return commit_epoch();
+}
+
+Result<void> SqliteVault::commit_epoch() {
+    Epochs& epochs = *unlocked_->epochs;
+    InstanceTable& instances = *unlocked_->instances;
+    late_commit_.reset();
+    auto done = epochs.commit(instances.state(), unix_seconds());
+    if (done) {
+        instances.follow(epochs.name());
+        return {};
+    }
+    instances.follow(epochs.name(), epochs.pending().value_or(Hash{}));
+    late_commit_ = done.error();
+    if (done.error().code == Errc::rolled_back) {
+        // Somebody else has extended the cell: what is here will never be the newest state again.
+        reason_ = done.error();
+        unlocked_.reset();
+    }
+    return done;
+}
+
+// After a change that is durable: a commit that fails is tried again by idle().
+void SqliteVault::wrote(bool at_once) {
+    unlocked_->epochs->wrote(unix_seconds());
+    if (at_once || unlocked_->epochs->due(unix_seconds()))
+        (void)commit_epoch();
+}
+
+Result<void> SqliteVault::close() {
+    if (!unlocked_ || unlocked_->epochs->writes() == 0)
+        return {};
+    return commit_epoch();
 }
 
 Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {
@@ -151,6 +230,20 @@ Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& seale
         return fail(Errc::chip, NextAction::ask_operator, "the chip gave a key of the wrong size");
     }
     return key;
+}
+
+Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key) {
+    VTPM_TRY(chip::SealedObject sealed, chip.seal(key));
+    VTPM_TRY(const SecretBytes again, unseal_key(chip, sealed));
+    if (!equal_constant_time(again.view(), key.view())) {
+        return fail(Errc::chip, NextAction::ask_operator,
+                    "the chip unseals something else than it sealed");
+    }
+    return sealed;
+}
+
+Hash surroundings_of(const VaultRecord& record, const GroupRecord& group) {
+    return sha256(ByteWriter().bytes(record.mac).bytes(group.mac).take());
 }
 
 std::int64_t unix_seconds() {

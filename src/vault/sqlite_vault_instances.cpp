@@ -84,6 +84,7 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     VTPM_TRY(row.wrapped_key, wrap_key(open->group_key, key));
     Instance made = row.facts;
     VTPM_CHECK(instances.commit(std::move(row)));
+    wrote(true);
     return made;
 }
 
@@ -141,6 +142,7 @@ Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     row.facts.name = name;
     Instance renamed = row.facts;
     VTPM_CHECK(open->instances->commit(std::move(row)));
+    wrote(false);
     return renamed;
 }
 
@@ -167,6 +169,7 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
     const std::int64_t id = row.id;
     VTPM_CHECK(
         open->instances->commit(std::move(row), [&] { return open->records->erase_all(id); }));
+    wrote(true);
     // The row is overwritten (secure_delete), but older frames of the log still hold the key.
     erasing_ = !disk_->database->checkpoint(Database::Checkpoint::truncate);
     return {};

@@ -1,6 +1,7 @@
 // What a SqliteVault holds in its two stages; see sqlite_vault.h. Private to the vault room.
 #pragma once
 
+#include "epochs.h"
 #include "instance_table.h"
 #include "key_schedule.h"
 #include "key_wrap.h"
@@ -17,6 +18,7 @@ struct SqliteVault::Disk {
 
 struct SqliteVault::Unlocked {
     TableKeys keys;
+    std::optional<Epochs> epochs;
     GroupRecord group;  // the default one, so far the only one
     SecretBytes group_key;
     std::optional<InstanceTable> instances;
@@ -33,6 +35,21 @@ struct SqliteVault::Unlocked {
 
 // Errc::chip if the chip's answer has not the size of a key.
 Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed);
+
+// Sealed and unsealed once more: a key that the chip will not give back must not become the only
+// one.
+Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key);
+
+// A new recovery key, and the vault's keys in escrow to it; opened once to see that it does.
+struct Recovery {
+    SecretBytes pem;
+    Bytes escrow;
+};
+Result<Recovery> make_recovery(const Uuid& manager, const SecretBytes& root, const Uuid& group,
+                               const SecretBytes& group_key);
+
+// What belongs to the state of the vault beside the table of instances.
+Hash surroundings_of(const VaultRecord& record, const GroupRecord& group);
 
 std::int64_t unix_seconds();
 

@@ -1,8 +1,8 @@
-// SqliteVault::setup(): the first keys, and the recovery key.
+// SqliteVault::setup(): the first keys.
 #include "format.h"
+#include "new_cell.h"
 #include "sqlite_vault_parts.h"
 #include "vault_directory.h"
-#include "vtpm/vault/escrow.h"
 
 namespace vtpm::vault {
 namespace {
@@ -17,61 +17,17 @@ Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose) {
     return hkdf_sha256(from_chip.view(), from_system.view(), as_bytes(purpose), key_size);
 }
 
-// A key that the chip will not give back must not become the only one.
-Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key) {
-    VTPM_TRY(chip::SealedObject sealed, chip.seal(key));
-    VTPM_TRY(const SecretBytes again, unseal_key(chip, sealed));
-    if (!equal_constant_time(again.view(), key.view())) {
-        return fail(Errc::chip, NextAction::ask_operator,
-                    "the chip unseals something else than it sealed");
-    }
-    return sealed;
-}
-
-struct Recovery {
-    SecretBytes pem;
-    Bytes escrow;
-};
-
-// Escrow that was not opened once is not escrow.
-Result<Recovery> make_recovery(const EscrowedKeys& keys) {
-    Recovery recovery;
-    VTPM_TRY(recovery.pem, make_recovery_key());
-    VTPM_TRY(const Bytes point, recovery_public(recovery.pem));
-    VTPM_TRY(recovery.escrow, make_escrow(point, keys));
-    VTPM_TRY(const EscrowedKeys opened, open_escrow(recovery.pem, recovery.escrow));
-    bool same = opened.manager == keys.manager && opened.groups.size() == keys.groups.size() &&
-                equal_constant_time(opened.root.view(), keys.root.view());
-    for (std::size_t i = 0; same && i < keys.groups.size(); ++i) {
-        same = opened.groups[i].first == keys.groups[i].first &&
-               equal_constant_time(opened.groups[i].second.view(), keys.groups[i].second.view());
-    }
-    if (!same)
-        return fail(Errc::unavailable, "the escrow does not give back what was put in");
-    return recovery;
-}
-
-EscrowedKeys escrowed(const Uuid& manager, const SecretBytes& root, const Uuid& group,
-                      const SecretBytes& group_key) {
-    EscrowedKeys keys;
-    keys.manager = manager;
-    keys.root = root.clone();
-    keys.groups.emplace_back(group, group_key.clone());
-    return keys;
-}
-
 Result<void> write_database(const std::filesystem::path& path, const VaultRecord& record,
-                            const GroupRecord& group, const Hash& total) {
+                            const GroupRecord& group, const Anchor& anchor, const TableKeys& keys) {
     VTPM_TRY(const auto database, Database::open(path));
     // In SQLite's first mode, the rollback journal: the result is one file that can be renamed.
     VTPM_TRY(Transaction transaction, Transaction::begin(*database));
     VTPM_CHECK(create_tables(*database));
     VTPM_CHECK(write(*database, record));
     VTPM_CHECK(add(*database, group));
-    {
-        VTPM_TRY(Statement put, database->prepare("INSERT INTO total(id, mac) VALUES(1, ?)"));
-        VTPM_CHECK(put.run(ByteView(total)));
-    }
+    VTPM_CHECK(write(*database, anchor));
+    VTPM_CHECK(InstanceTable::write_total(*database, keys, record.manager, anchor.state,
+                                          {name_of(anchor, record.manager), {}, 0}));
     return transaction.commit();
 }
 
@@ -124,46 +80,33 @@ Result<void> SqliteVault::lay_down(bool make_recovery_key, SetupOutcome& outcome
     VTPM_TRY(group.key, seal_key(chip_, group_key));
     record.default_group = group.uuid;
     if (make_recovery_key) {
-        VTPM_TRY(Recovery recovery,
-                 make_recovery(escrowed(record.manager, root, group.uuid, group_key)));
+        VTPM_TRY(Recovery recovery, make_recovery(record.manager, root, group.uuid, group_key));
         record.escrow = std::move(recovery.escrow);
         outcome.recovery_key_pem = std::move(recovery.pem);
     }
+    const VaultDirectory files(directory_);
+    VTPM_CHECK(files.prepare());
     const TableKeys keys = derive_table_keys(root);
+    VTPM_TRY(SecretBytes cell_auth, random_secret(chip::Chip::cell_auth_size));
+    VTPM_TRY(record.cell_auth, wrap_key(keys.cell, cell_auth));
+    VTPM_TRY(NewCell cell, NewCell::define(chip_, cell_auth));
+    record.cell = cell.index();
     record.mac = mac_of(record, keys.meta);
     group.mac = mac_of(group, record.manager, keys.meta);
 
-    const VaultDirectory files(directory_);
-    VTPM_CHECK(files.prepare());
-    VTPM_CHECK(write_database(files.new_database(), record, group,
-                              InstanceTable::empty_total(keys, record.manager)));
+    const Hash state =
+        InstanceTable::empty_state(keys, record.manager, surroundings_of(record, group));
+    VTPM_TRY(const Anchor first,
+             next_anchor(Anchor(), {}, state, unix_seconds(), record.manager, keys.anchor));
+    VTPM_CHECK(write_database(files.new_database(), record, group, first, keys));
+    const Hash name = name_of(first, record.manager);
+    VTPM_TRY(const auto value, chip_.extend_cell(cell.index(), cell_auth, name));
+    if (value != value_after({}, name))
+        return fail(Errc::chip, "the chip's commit cell holds something else than was put in");
     VTPM_CHECK(files.publish(record.manager));
+    cell.keep();
     outcome.manager = record.manager;
     return {};
-}
-
-Result<SetupOutcome> SqliteVault::replace_recovery_key() {
-    VTPM_CHECK(unlocked());
-    VaultRecord record = disk_->record;
-    SetupOutcome outcome;
-    outcome.manager = record.manager;
-    VTPM_CHECK(chip_.expect(record.chip));  // it may have been swapped since the vault was opened
-    VTPM_TRY(const SecretBytes root, unseal_key(chip_, record.root));
-    VTPM_TRY(Recovery recovery, make_recovery(escrowed(record.manager, root, unlocked_->group.uuid,
-                                                       unlocked_->group_key)));
-    record.escrow = std::move(recovery.escrow);
-    record.mac = mac_of(record, unlocked_->keys.meta);
-    // A chip that cheats here would put an escrow of the wrong root key on the disk.
-    if (!equal_constant_time(derive_table_keys(root).meta.view(), unlocked_->keys.meta.view())) {
-        return fail(Errc::chip, NextAction::ask_operator,
-                    "the chip gave another root key than when the vault was opened");
-    }
-    VTPM_TRY(Transaction transaction, Transaction::begin(*disk_->database));
-    VTPM_CHECK(write(*disk_->database, record));
-    VTPM_CHECK(transaction.commit());
-    disk_->record = std::move(record);
-    outcome.recovery_key_pem = std::move(recovery.pem);
-    return outcome;
 }
 
 }  // namespace vtpm::vault

@@ -76,8 +76,8 @@ Hash store_hash(const SecretBytes& key, std::uint64_t expected_sequence,
 
 // Gives the new records, in the order of `changes`, and puts their traces into `row`.
 Result<std::vector<std::optional<StoredRecord>>> seal_changes(
-    const SecretBytes& key, const VaultRecord& vault, const std::vector<const BlobChange*>& changes,
-    InstanceRow& row) {
+    const SecretBytes& key, const Uuid& manager, const Hash& anchor,
+    const std::vector<const BlobChange*>& changes, InstanceRow& row) {
     std::vector<std::optional<StoredRecord>> records;
     for (const auto* change : changes) {
         const std::size_t at = index_of(change->kind);
@@ -91,10 +91,9 @@ Result<std::vector<std::optional<StoredRecord>>> seal_changes(
         StoredRecord record;
         record.generation = row.facts.generation;
         record.sequence = row.facts.sequence;
-        record.anchor = vault.anchor;
-        VTPM_TRY(
-            record.content,
-            seal_record(key, label_of(vault.manager, row, change->kind, record), *change->content));
+        record.anchor = anchor;
+        VTPM_TRY(record.content,
+                 seal_record(key, label_of(manager, row, change->kind, record), *change->content));
         row.sizes[at] = change->content->size();
         row.facts.bytes += row.sizes[at];
         row.digests[at] = digest_of(change->kind, record);
@@ -169,7 +168,8 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
     row.facts.sequence = current + 1;
     row.facts.committed = unix_seconds();
     row.last_store = hash;
-    VTPM_TRY(const auto records, seal_changes(*key, disk_->record, ordered, row));
+    VTPM_TRY(const auto records, seal_changes(*key, disk_->record.manager,
+                                              open->instances->position().anchor, ordered, row));
     const std::int64_t id = row.id;
     const auto write_records = [&]() -> Result<void> {
         for (std::size_t i = 0; i < ordered.size(); ++i) {
@@ -182,6 +182,7 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
         return {};
     };
     VTPM_CHECK(open->instances->commit(std::move(row), write_records));
+    wrote(false);
     if (disk_->database->log_pages() > max_log_pages) {
         // The store is durable; a checkpoint that fails is tried again by the next one.
         (void)disk_->database->checkpoint(Database::Checkpoint::passive);
@@ -192,6 +193,8 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
 Result<void> SqliteVault::idle() {
     if (!unlocked_)
         return {};
+    if (unlocked_->epochs->due(unix_seconds()))
+        VTPM_CHECK(commit_epoch());
     Database& database = *disk_->database;
     if (erasing_ || database.log_pages() > worth_truncating) {
         VTPM_CHECK(database.checkpoint(Database::Checkpoint::truncate));

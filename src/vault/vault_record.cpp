@@ -24,8 +24,8 @@ Hash mac_of(const VaultRecord& record, const SecretBytes& meta_key) {
                           .sized(record.root.private_area)
                           .bytes(record.default_group.bytes())
                           .sized(record.escrow)
-                          .u64(u64(record.epoch))
-                          .bytes(record.anchor)
+                          .u64(u64(record.cell))
+                          .sized(record.cell_auth)
                           .take();
     return hmac_sha256(meta_key.view(), row);
 }
@@ -51,7 +51,7 @@ Result<VaultRecord> read_vault_record(Database& database) {
     VTPM_TRY(Statement query,
              database.prepare("SELECT manager, created, chip_public, chip_name, chip_manufacturer,"
                               " chip_firmware, root_public, root_private, default_group, escrow,"
-                              " epoch, anchor, mac FROM vault"));
+                              " cell_index, cell_auth, mac FROM vault"));
     VTPM_CHECK(query.start());
     VTPM_TRY(const bool row, query.next());
     if (!row)
@@ -68,8 +68,8 @@ Result<VaultRecord> read_vault_record(Database& database) {
     record.root.private_area = columns.bytes();
     record.default_group = columns.uuid();
     record.escrow = columns.optional_bytes();
-    record.epoch = columns.integer();
-    record.anchor = columns.hash();
+    record.cell = columns.integer_up_to(0xffffffff);
+    record.cell_auth = columns.bytes();
     record.mac = columns.hash();
     if (!columns.sound())
         return fail(Errc::corrupt, "the row of the vault itself is damaged");
@@ -109,13 +109,13 @@ Result<void> write(Database& database, const VaultRecord& record) {
     VTPM_TRY(Statement statement,
              database.prepare("INSERT OR REPLACE INTO vault(id, manager, created, chip_public,"
                               " chip_name, chip_manufacturer, chip_firmware, root_public,"
-                              " root_private, default_group, escrow, epoch, anchor, mac)"
+                              " root_private, default_group, escrow, cell_index, cell_auth, mac)"
                               " VALUES(1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
     return statement.run(record.manager.bytes(), record.created, ByteView(record.chip.srk_public),
                          ByteView(record.chip.srk_name), std::string_view(record.chip.manufacturer),
                          std::string_view(record.chip.firmware), ByteView(record.root.public_area),
                          ByteView(record.root.private_area), record.default_group.bytes(),
-                         ByteView(record.escrow), record.epoch, ByteView(record.anchor),
+                         ByteView(record.escrow), record.cell, ByteView(record.cell_auth),
                          ByteView(record.mac));
 }
 
@@ -128,6 +128,13 @@ Result<void> add(Database& database, const GroupRecord& record) {
                          record.generation, record.config_sequence,
                          ByteView(record.key.public_area), ByteView(record.key.private_area),
                          ByteView(record.key_check), ByteView(record.mac));
+}
+
+Result<void> replace_key(Database& database, const GroupRecord& record) {
+    VTPM_TRY(Statement statement, database.prepare("UPDATE groups SET sealed_public = ?,"
+                                                   " sealed_private = ?, mac = ? WHERE id = ?"));
+    return statement.run(ByteView(record.key.public_area), ByteView(record.key.private_area),
+                         ByteView(record.mac), record.id);
 }
 
 }  // namespace vtpm::vault

@@ -18,9 +18,9 @@ struct VaultRecord {
     chip::ChipIdentity chip;  // pinned at setup
     chip::SealedObject root;
     Uuid default_group;
-    Bytes escrow;  // empty: there is no recovery key
-    std::int64_t epoch = 0;
-    Hash anchor{};
+    Bytes escrow;           // empty: there is no recovery key
+    std::int64_t cell = 0;  // the NV index of the commit cell
+    Bytes cell_auth;        // its authorization value under K_cell
     Hash mac{};
 };
 
@@ -45,5 +45,7 @@ Result<GroupRecord> read_group_record(Database& database, const Uuid& uuid);
 // MAC included. The first replaces the row, the second adds one.
 Result<void> write(Database& database, const VaultRecord& record);
 Result<void> add(Database& database, const GroupRecord& record);
+// Its sealed key and its MAC, in the row that is there.
+Result<void> replace_key(Database& database, const GroupRecord& record);
 
 }  // namespace vtpm::vault

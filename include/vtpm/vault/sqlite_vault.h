@@ -26,6 +26,7 @@ class SqliteVault : public Vault {
     Status status() override;
     Result<SetupOutcome> setup(bool make_recovery_key) override;
     Result<SetupOutcome> replace_recovery_key() override;
+    Result<void> recover(const SecretBytes& recovery_key) override;
     Result<void> unlock() override;
     Result<Instance> create(const NewInstance& wanted) override;
     Result<std::vector<Instance>> list() override;
@@ -37,21 +38,28 @@ class SqliteVault : public Vault {
     Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
                                 std::span<const BlobChange> changes) override;
     Result<void> idle() override;
+    Result<void> close() override;
 
   private:
     struct Disk;      // the database, while its lock is ours
     struct Unlocked;  // what there is only with the keys
+    struct Found;     // the keys, while an operator recovers a vault
 
     Result<void> open_disk();
     Result<void> try_unlock();
     Result<void> lay_down(bool make_recovery_key, SetupOutcome& outcome);
     Result<Unlocked*> unlocked();
+    Result<Found> find_keys(const SecretBytes& recovery_key);
+    Result<void> fold();
+    Result<void> commit_epoch();
+    void wrote(bool at_once);
 
     std::filesystem::path directory_;
     chip::Chip& chip_;
     bool set_up_ = false;  // as far as the directory shows
     std::optional<Error> reason_;
-    bool erasing_ = false;  // a removed key may still lie in the write-ahead log
+    std::optional<Error> late_commit_;  // why the chip has not taken the last one
+    bool erasing_ = false;              // a removed key may still lie in the write-ahead log
     std::unique_ptr<Disk> disk_;
     std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first
 };

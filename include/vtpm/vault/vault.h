@@ -8,8 +8,9 @@
 // The rule above all others: what cannot be read is never taken for new. An empty TPM is told only
 // by LoadedState::sequence == 0, which comes from a verified row that nothing was ever stored for.
 //
-// Contents and keys: reference/sealing.md sections 1.1 and 1.3. Not yet here (section 2): the
-// anchor in the chip. Until then a copy of the *whole* directory that is older is not noticed.
+// Contents and keys: reference/sealing.md sections 1.1 and 1.3. Freshness: section 2. Whatever
+// older state is put in the place of the newest one is noticed, unless it is of the epoch that was
+// open when the power failed (2.6): Freshness says how many writes that is about.
 #pragma once
 
 #include <cstdint>
@@ -32,17 +33,28 @@ enum class Phase {
     open,
 };
 
+// What the chip's memory can prove about how new the vault is.
+struct Freshness {
+    std::uint64_t epoch = 0;
+    std::int64_t committed = 0;     // unix seconds of the epoch's beginning
+    std::uint64_t writes = 0;       // since: what a rollback in this moment could take unnoticed
+    std::int64_t tokens = 0;        // commits that the chip's memory is spared for
+    std::uint64_t chip_writes = 0;  // to the chip's memory, by this vault so far
+    std::uint64_t recoveries = 0;   // older states that an operator has accepted
+};
+
 struct Status {
     Phase phase = Phase::not_set_up;
-    std::optional<Error> reason;   // why it is not open, or what is wrong although it is
-    Uuid manager;                  // this and what follows: not verified while locked
-    std::string chip;              // for people: manufacturer, firmware, SRK name
-    std::string binding;           // for people: what the keys are sealed to
-    std::size_t instances = 0;     // all but the deleted
-    std::size_t quarantined = 0;   // of them; found so far
-    std::int64_t last_commit = 0;  // unix seconds of the last store(); 0 if never, or locked
-    bool recovery = false;         // keys are escrowed to a recovery key
-    std::uint32_t format = 0;      // of the database
+    std::optional<Error> reason;         // why it is not open, or what is wrong although it is
+    Uuid manager;                        // this and what follows: not verified while locked
+    std::string chip;                    // for people: manufacturer, firmware, SRK name
+    std::string binding;                 // for people: what the keys are sealed to
+    std::size_t instances = 0;           // all but the deleted
+    std::size_t quarantined = 0;         // of them; found so far
+    std::int64_t last_commit = 0;        // unix seconds of the last store(); 0 if never, or locked
+    bool recovery = false;               // keys are escrowed to a recovery key
+    std::uint32_t format = 0;            // of the database
+    std::optional<Freshness> freshness;  // of an open vault
 };
 
 enum class InstanceState : std::uint8_t {  // stored on disk: do not renumber
@@ -111,6 +123,13 @@ class Vault {
     // that are older than this and nothing else. Errc::locked, not_set_up.
     virtual Result<SetupOutcome> replace_recovery_key() = 0;
 
+    // Takes what is on the disk for the newest state, and the chip as it is now for the vault's:
+    // the operator's way out of Errc::rolled_back (a backup was restored), wrong_cell and
+    // wrong_chip (a new mainboard). Needs the recovery key (PEM) if the vault has one; empty if
+    // not, and then the chip has to be the old one. Counted in Freshness::recoveries. Errc::corrupt
+    // if what is there is not whole.
+    virtual Result<void> recover(const SecretBytes& recovery_key) = 0;
+
     // Phase open, or the reason why not; may be repeated. Errc::not_set_up, wrong_chip, corrupt,
     // unsupported, and whatever the chip or the disk says.
     virtual Result<void> unlock() = 0;
@@ -144,8 +163,13 @@ class Vault {
     virtual Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
                                         std::span<const BlobChange> changes) = 0;
 
-    // Housekeeping that nobody waits for; call it every few seconds.
+    // Housekeeping that nobody waits for, and commits to the chip that are due; call it every few
+    // seconds.
     virtual Result<void> idle() = 0;
+
+    // The last act: what was written since the last commit is committed to the chip, so that while
+    // the host is off no older state passes for the newest.
+    virtual Result<void> close() = 0;
 };
 
 }  // namespace vtpm::vault

@@ -78,11 +78,11 @@ class DatabaseFiles(rig.RigTest):
             self.assertEqual(self.refused()["code"], "corrupt")
 
     def test_another_format(self):
-        self.change("PRAGMA user_version = 2")
+        self.change("PRAGMA user_version = 3")
         reason = self.refused()
         self.assertEqual(reason["code"], "unsupported")
-        self.assertIn("format 2", reason["text"])
-        self.change("PRAGMA user_version = 1")
+        self.assertIn("format 3", reason["text"])
+        self.change("PRAGMA user_version = 2")
         self.assert_opens_again()
 
     def test_another_program_s_database(self):
@@ -94,7 +94,7 @@ class DatabaseFiles(rig.RigTest):
         self.assertIn("table", self.refused()["text"])
 
     def test_a_row_of_the_vault_was_changed(self):
-        self.change("UPDATE vault SET epoch = epoch + 1")
+        self.change("UPDATE vault SET cell_index = cell_index + 1")
         self.assertEqual(self.refused()["code"], "corrupt")
 
     def test_an_instance_was_removed(self):

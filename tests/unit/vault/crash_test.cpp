@@ -19,9 +19,8 @@ std::string state_number(std::uint64_t number) {
 }
 
 // In the child: stores and acknowledges until it is killed.
-[[noreturn]] void store_for_ever(const Fixture& f, const Uuid& uuid, int acknowledge) {
-    fakes::FakeChip chip;
-    SqliteVault vault(f.directory(), chip);
+[[noreturn]] void store_for_ever(Fixture& f, const Uuid& uuid, int acknowledge) {
+    SqliteVault vault(f.directory(), f.chip);
     if (!vault.unlock())
         ::_exit(1);
     std::uint64_t sequence = vault.get(uuid)->sequence;

@@ -118,7 +118,12 @@ struct Fixture {
         return blob_of(*state, BlobKind::permanent).value_or("(none)");
     }
 
-    void close() { vault.reset(); }
+    // As the manager's orderly end: the chip knows the last state.
+    void close() {
+        REQUIRE(fine(vault->close()));
+        vault.reset();
+    }
+    // As its crash, and the next start.
     void reopen() {
         vault.reset();
         vault.emplace(directory(), chip);

@@ -67,3 +67,131 @@ TEST_CASE("an escrow put in place of ours is noticed") {
     f.reopen();
     CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
 }
+
+namespace {
+
+// A vault with a state, and a copy of its directory that is older than what the chip remembers.
+struct RolledBack : Fixture {
+    Uuid a;
+    SecretBytes pem;
+
+    explicit RolledBack(bool with_key) {
+        auto outcome = vault->setup(with_key);
+        REQUIRE(fine(outcome));
+        pem = std::move(outcome->recovery_key_pem);
+        a = made("a");
+        stored(a, 0, "the older state");
+        close();
+        const Bytes older = slurp(database());
+        reopen_unlocked();
+        stored(a, 1, "the newer state");
+        close();
+        spit(database(), older);
+        reopen();
+        REQUIRE(error_of(vault->unlock()) == Errc::rolled_back);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("an older state is taken for the newest on the word of who has the recovery key") {
+    RolledBack f(true);
+    CHECK(error_of(f.vault->recover(SecretBytes())) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->recover(*make_recovery_key())) == Errc::invalid_argument);
+    CHECK(f.vault->status().phase == Phase::locked);
+    REQUIRE(fine(f.vault->recover(f.pem)));
+    CHECK(f.loaded(f.a) == "the older state");
+    CHECK(f.vault->status().freshness->recoveries == 1);
+    CHECK(error_of(f.vault->recover(f.pem)) == Errc::invalid_argument);  // nothing to recover
+    f.stored(f.a, 1, "and it goes on");
+    f.close();
+    f.reopen_unlocked();
+    CHECK(f.loaded(f.a) == "and it goes on");
+    CHECK(f.vault->status().freshness->recoveries == 1);
+}
+
+TEST_CASE("a vault without a recovery key is recovered beside its own chip only") {
+    RolledBack f(false);
+    CHECK(error_of(f.vault->recover(*make_recovery_key())) == Errc::invalid_argument);
+    SECTION("its own") {
+        REQUIRE(fine(f.vault->recover(SecretBytes())));
+        CHECK(f.loaded(f.a) == "the older state");
+    }
+    SECTION("another") {
+        fakes::FakeChip other(2);
+        f.vault.reset();
+        f.vault.emplace(f.directory(), other);
+        CHECK(error_of(f.vault->recover(SecretBytes())) == Errc::wrong_chip);
+        f.vault.reset();
+    }
+}
+
+TEST_CASE("a new mainboard") {
+    Fixture f;
+    auto outcome = f.vault->setup(true);
+    REQUIRE(fine(outcome));
+    const Uuid a = f.made("a");
+    f.stored(a, 0, "state");
+    f.close();
+    fakes::FakeChip other(2);
+    f.vault.emplace(f.directory(), other);
+    CHECK(error_of(f.vault->unlock()) == Errc::wrong_chip);
+    REQUIRE(fine(f.vault->recover(outcome->recovery_key_pem)));
+    CHECK(f.loaded(a) == "state");
+    f.stored(a, 1, "newer");
+    f.close();
+    f.vault.emplace(f.directory(), other);
+    REQUIRE(fine(f.vault->unlock()));
+    CHECK(f.loaded(a) == "newer");
+    f.vault.reset();
+    // The old one is out: it knows neither the keys nor the state.
+    f.reopen();
+    CHECK(error_of(f.vault->unlock()) == Errc::wrong_chip);
+}
+
+TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repeated") {
+    Fixture f;
+    auto outcome = f.vault->setup(true);
+    REQUIRE(fine(outcome));
+    const Uuid a = f.made("a");
+    f.stored(a, 0, "state");
+    f.close();
+    f.chip.memory()[0].defined = false;
+    f.reopen();
+    CHECK(error_of(f.vault->unlock()) == Errc::not_found);
+    const Error gone{Errc::unavailable, NextAction::retry_later, "gone"};
+    for (int nth = 1;; ++nth) {
+        INFO("call " << nth);
+        REQUIRE(nth < 100);
+        f.reopen();
+        f.chip.fail_nth(nth, gone);
+        const auto done = f.vault->recover(outcome->recovery_key_pem);
+        f.chip.fail_nth(0, gone);
+        if (done)
+            break;
+        f.reopen();
+        if (f.vault->unlock())  // it had been done, only the answer was lost
+            break;
+    }
+    CHECK(f.loaded(a) == "state");
+    f.stored(a, 1, "newer");
+    f.reopen_unlocked();
+    CHECK(f.loaded(a) == "newer");
+}
+
+TEST_CASE("what is not whole is not recovered") {
+    RolledBack f(true);
+    f.vault.reset();
+    SECTION("a row is missing") {
+        sql(f.database(), "DELETE FROM instances");
+    }
+    SECTION("the vault's row") {
+        sql(f.database(), "UPDATE vault SET created = 1");
+    }
+    SECTION("the group's") {
+        sql(f.database(), "UPDATE groups SET name = 'x'");
+    }
+    f.reopen();
+    CHECK(error_of(f.vault->recover(f.pem)) == Errc::corrupt);
+    CHECK(f.vault->status().phase == Phase::locked);
+}

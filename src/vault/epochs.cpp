@@ -1,0 +1,116 @@
+#include "epochs.h"
+
+namespace vtpm::vault {
+namespace {
+
+constexpr std::int64_t retry_seconds = 30;
+
+tl::unexpected<Error> alarm() {
+    return fail(Errc::rolled_back,
+                "the chip remembers another state of the vault than the one on the disk, which is "
+                "an older copy; if you have put it there, from a backup: vtpmctl recover");
+}
+
+}  // namespace
+
+Result<chip::CellValue> Epochs::read_cell() {
+    VTPM_TRY(const auto value, chip_->read_cell(cell_.index, cell_.auth));
+    return value.value_or(chip::CellValue{});
+}
+
+Result<void> Epochs::resume() {
+    VTPM_TRY(const auto value, read_cell());
+    VTPM_TRY(const auto found, find_anchor(*database_, manager_, anchor_key_, value));
+    if (!found)
+        return alarm();
+    advance(*found, value);
+    return {};
+}
+
+void Epochs::advance(const Anchor& next, const chip::CellValue& value) {
+    current_ = next;
+    name_ = name_of(next, manager_);
+    value_ = value;
+    pending_.reset();
+}
+
+std::optional<Hash> Epochs::pending() const {
+    if (!pending_)
+        return std::nullopt;
+    return name_of(*pending_, manager_);
+}
+
+// Asks the chip whether it has taken the pending anchor. What was written since is not counted from
+// there: the next commit comes a little early then.
+Result<void> Epochs::settle() {
+    if (!pending_)
+        return {};
+    VTPM_TRY(const auto value, read_cell());
+    if (value == value_) {
+        pending_.reset();
+        return {};
+    }
+    if (value != value_after(value_, name_of(*pending_, manager_)))
+        return alarm();
+    advance(*pending_, value);
+    return {};
+}
+
+void Epochs::wrote(std::int64_t now) {
+    if (writes_++ == 0)
+        first_write_ = now;
+}
+
+std::int64_t Epochs::tokens(std::int64_t now) const {
+    TokenBucket bucket = current_.bucket;
+    bucket.refill(now);
+    return bucket.tokens;
+}
+
+bool Epochs::due(std::int64_t now) const {
+    if (now < not_before_)
+        return false;
+    if (pending_)
+        return true;
+    if (writes_ == 0)
+        return false;
+    // A clock that went back makes no epoch longer.
+    const std::int64_t age = now < first_write_ ? max_seconds : now - first_write_;
+    if (age >= longest_seconds)
+        return true;
+    return tokens(now) > 0 && (writes_ >= max_writes || age >= max_seconds);
+}
+
+Result<void> Epochs::commit(const Hash& state, std::int64_t now) {
+    not_before_ = now + retry_seconds;
+    VTPM_CHECK(settle());
+    VTPM_TRY(const Anchor next, next_anchor(current_, value_, state, now, manager_, anchor_key_));
+    {
+        VTPM_TRY(Transaction transaction, Transaction::begin(*database_));
+        VTPM_CHECK(write(*database_, next));
+        VTPM_CHECK(transaction.commit());
+    }
+    VTPM_CHECK(extend(next));
+    not_before_ = 0;
+    writes_ = 0;
+    first_write_ = 0;
+    return {};
+}
+
+Result<void> Epochs::extend(const Anchor& next) {
+    pending_ = next;
+    const Hash name = name_of(next, manager_);
+    auto value = chip_->extend_cell(cell_.index, cell_.auth, name);
+    if (!value) {
+        // Done or not done, as far as the answer says. If the chip can be asked, it is known now.
+        if (!settle() || pending_ || current_.epoch != next.epoch)
+            return tl::make_unexpected(std::move(value).error());
+        return {};
+    }
+    if (*value != value_after(value_, name))
+        return alarm();
+    advance(next, *value);
+    return {};
+}
+
+}  // namespace vtpm::vault

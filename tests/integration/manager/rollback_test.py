@@ -1,0 +1,143 @@
+"""Older copies of the vault's directory, a chip that was cleared, a new chip; and the way out."""
+
+import shutil
+import unittest
+
+import frames
+import rig
+
+
+class Rollback(rig.RigTest):
+    ready = False
+
+    def setUp(self):
+        super().setUp()
+        self.key = self.directory / "recovery"
+        self.ctl("setup", "--recovery-out", self.key)
+        self.web1 = self.create("web1")
+
+    def store(self, text):
+        """One more write of web1's TPM; its sequence afterwards."""
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            loaded = engine.load()
+            return engine.commit(loaded.sequence, (frames.PERMANENT, text))
+
+    def stored(self):
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            return dict(engine.load().blobs).get(frames.PERMANENT)
+
+    def free(self):
+        rig.eventually(lambda: not self.json("show", "web1")["in_use"])
+
+    def snapshot(self, name):
+        copy = self.directory / name
+        shutil.copytree(self.manager.state, copy)
+        return copy
+
+    def put_back(self, copy):
+        shutil.rmtree(self.manager.state)
+        shutil.copytree(copy, self.manager.state)
+
+    def assert_locked(self, code):
+        status = self.json("status")
+        self.assertEqual((status["state"], status["reason"]["code"]), ("locked", code))
+        self.assertIn(status["reason"]["text"], self.ctl("list", code=rig.LOCKED))
+        reply = self.connect().ask(frames.open_instance(self.web1.bytes))
+        self.assert_failure(reply, "locked")
+        return status
+
+    def test_an_older_copy_and_recovery(self):
+        self.store(b"one")
+        self.assertEqual(self.manager.stop(), 0)
+        older = self.snapshot("older")
+        self.manager.start()
+        self.free()
+        self.store(b"two")
+        self.manager.kill()  # not in order: the start that follows commits
+        self.manager.start()
+        self.assertEqual(self.stored(), b"two")
+        self.manager.kill()
+        newest = self.snapshot("newest")
+
+        self.put_back(older)
+        before = sorted(path.name for path in self.manager.state.iterdir())
+        self.manager.start()
+        self.assert_locked("rolled-back")
+        self.ctl("recover", "--recovery-key", self.key, code=rig.BAD_COMMAND)  # no --yes
+        self.ctl("recover", "--yes", code=rig.REFUSED)  # no key
+        self.ctl("recover", "--yes", "--recovery-key", "/dev/zero", code=rig.REFUSED)
+        self.assert_locked("rolled-back")
+        self.manager.stop()
+        self.assertLessEqual(set(before), {path.name for path in self.manager.state.iterdir()})
+
+        # With the newest one back, nothing has happened.
+        self.put_back(newest)
+        self.manager.start()
+        self.assertEqual(self.stored(), b"two")
+        self.assertEqual(self.json("status")["freshness"]["recoveries"], 0)
+        self.free()
+        self.manager.stop()
+
+        self.put_back(older)
+        self.manager.start()
+        said = self.ctl("recover", "--yes", "--recovery-key", self.key)
+        self.assertIn("newest state", said)
+        self.assertEqual(self.json("status")["freshness"]["recoveries"], 1)
+        self.assertEqual(self.stored(), b"one")
+        self.free()
+        self.restart()
+        self.assertEqual(self.stored(), b"one")
+
+    def test_status_shows_the_window(self):
+        fresh = self.json("status")["freshness"]
+        self.store(b"one")
+        now = self.json("status")["freshness"]
+        self.assertEqual(now["writes_since"], fresh["writes_since"] + 1)
+        self.assertEqual(now["epoch"], fresh["epoch"])
+        self.free()
+        self.restart()
+        now = self.json("status")["freshness"]
+        self.assertEqual((now["writes_since"], now["epoch"]), (0, fresh["epoch"] + 1))
+        self.assertEqual(now["chip_writes"], fresh["chip_writes"] + 1)
+        self.assertLess(now["tokens"], 200)
+        self.assertIn("writes since: 0", self.ctl("status"))
+
+    def test_the_chip_was_replaced(self):
+        self.store(b"one")
+        self.free()
+        self.manager.stop()
+        self.chip.stop()
+        self.chip = self.new_chip("another")
+        self.chip.start()
+        self.manager.start()
+        self.assert_locked("wrong-chip")
+        self.ctl("recover", "--yes", "--recovery-key", self.key)
+        self.assertEqual(self.stored(), b"one")
+        self.free()
+        self.restart()
+        self.assertEqual(self.stored(), b"one")
+
+    def test_the_cell_was_removed(self):
+        self.store(b"one")
+        self.free()
+        self.manager.stop()
+        # What an owner's "tpm2_nvundefine" does; the manager has let the chip go.
+        rig.subprocess.run(["tpm2_nvundefine", "0x01800100"], check=True, capture_output=True,
+                           env={**rig.os.environ, "TPM2TOOLS_TCTI": self.chip.tcti})
+        self.manager.start()
+        self.assert_locked("not-found")
+        self.ctl("recover", "--yes", "--recovery-key", self.key)
+        self.assertEqual(self.stored(), b"one")
+
+    def test_no_chip_command_for_a_write(self):
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            sequence = engine.load().sequence
+            self.chip.stop()
+            for n in range(20):
+                sequence = engine.commit(sequence, (frames.PERMANENT, b"%d" % n))
+            self.assertEqual(sequence, 20)
+        self.chip.start()
+
+
+if __name__ == "__main__":
+    unittest.main()
