@@ -103,6 +103,8 @@ Result<SecretBytes> read_key(const std::string& path) {
         if (size == limit)
             return fail(Errc::too_large, path + " is no recovery key");
     }
+    if (size == 0)
+        return fail(Errc::invalid_argument, path + " is empty");
     key.shrink(size);
     return key;
 }

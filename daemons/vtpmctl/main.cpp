@@ -94,12 +94,14 @@ std::string advice(const Error& error) {
         case Errc::permission:
             return "run it as root";
         case Errc::locked:
-        case Errc::wrong_chip:
             return "see: vtpmctl status; nothing was changed";
+        case Errc::wrong_chip:
+            return "nothing was changed. If the mainboard is a new one: vtpmctl recover "
+                   "--recovery-key FILE --yes";
         case Errc::wrong_cell:
         case Errc::rolled_back:
-            return "see: vtpmctl status; nothing was changed. If you have restored a backup: "
-                   "vtpmctl recover";
+            return "see: vtpmctl status; nothing was changed. If you know that what is on the disk "
+                   "is what you want: vtpmctl recover --recovery-key FILE --yes";
         default:
             return "";
     }

@@ -74,8 +74,11 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
     }
     channel_->send(answered->message, std::move(answered->payload), Fd(),
                    [self = shared_from_this()](const Result<void>& sent) {
-                       if (sent)
-                           return self->receive();
+                       if (sent) {
+                           self->receive();
+                           // The guest has its answer, or will have it while the chip works.
+                           return commit_due(self->manager_);
+                       }
                        self->manager_.holders.engine_gone(self->instance_, self.get());
                    });
 }

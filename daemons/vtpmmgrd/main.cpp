@@ -83,9 +83,7 @@ int main(int argc, char** argv) {
     }
     serve(manager, std::move(listening));
     if (const auto closed = vault.close(); !closed) {
-        spdlog::error(
-            "the last writes are not known to the chip yet, and will be at the next start: {}",
-            closed.error().context);
+        spdlog::error("the last writes are not known to the chip yet: {}", closed.error().context);
     }
     return EXIT_SUCCESS;
 }

@@ -21,4 +21,12 @@ void try_unlock(Manager& manager) {
         to_string(opened.error().code), opened.error().context);
 }
 
+void commit_due(Manager& manager) {
+    const auto done = manager.vault.commit_due();
+    if (!done && std::exchange(manager.told, done.error().context) != done.error().context) {
+        spdlog::error("the chip does not take the newest state ({}): {}",
+                      to_string(done.error().code), done.error().context);
+    }
+}
+
 }  // namespace vtpm::manager

@@ -26,4 +26,7 @@ struct Manager {
 // Opens the vault if it can be opened now: the chip may have come back since the last try.
 void try_unlock(Manager& manager);
 
+// What the vault has to tell the chip, if it is time for that; logged if it fails.
+void commit_due(Manager& manager);
+
 }  // namespace vtpm::manager

@@ -11,14 +11,17 @@
 namespace vtpm::chip {
 
 Result<CellIndex> define_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
-                                     const SecretBytes& auth);
+                                     const SecretBytes& auth, const CellTag& tag);
 Result<std::optional<CellValue>> read_commit_cell(EsysConnection& connection,
-                                                  const LoadedHandle& srk, CellIndex index,
+                                                  const LoadedHandle& srk, const Cell& cell,
                                                   const SecretBytes& auth);
 Result<CellValue> extend_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
-                                     CellIndex index, const SecretBytes& auth,
+                                     const Cell& cell, const SecretBytes& auth,
                                      const CellValue& digest);
 Result<void> remove_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
                                 CellIndex index);
+
+Result<void> remove_other_commit_cells(EsysConnection& connection, const LoadedHandle& srk,
+                                       const Cell& keep);
 
 }  // namespace vtpm::chip

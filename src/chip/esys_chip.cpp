@@ -101,28 +101,34 @@ Result<SecretBytes> EsysChip::random(std::size_t size) {
         [&](EsysConnection& to, const LoadedHandle& srk) { return random_bytes(to, srk, size); });
 }
 
-Result<CellIndex> EsysChip::define_cell(const SecretBytes& auth) {
+Result<CellIndex> EsysChip::define_cell(const SecretBytes& auth, const CellTag& tag) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
-        return define_commit_cell(to, srk, auth);
+        return define_commit_cell(to, srk, auth, tag);
     });
 }
 
-Result<std::optional<CellValue>> EsysChip::read_cell(CellIndex index, const SecretBytes& auth) {
+Result<std::optional<CellValue>> EsysChip::read_cell(const Cell& cell, const SecretBytes& auth) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
-        return read_commit_cell(to, srk, index, auth);
+        return read_commit_cell(to, srk, cell, auth);
     });
 }
 
-Result<CellValue> EsysChip::extend_cell(CellIndex index, const SecretBytes& auth,
+Result<CellValue> EsysChip::extend_cell(const Cell& cell, const SecretBytes& auth,
                                         const CellValue& digest) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
-        return extend_commit_cell(to, srk, index, auth, digest);
+        return extend_commit_cell(to, srk, cell, auth, digest);
     });
 }
 
 Result<void> EsysChip::remove_cell(CellIndex index) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
         return remove_commit_cell(to, srk, index);
+    });
+}
+
+Result<void> EsysChip::remove_other_cells(const Cell& keep) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return remove_other_commit_cells(to, srk, keep);
     });
 }
 

@@ -11,10 +11,21 @@ tl::unexpected<Error> alarm() {
                 "an older copy; if you have put it there, from a backup: vtpmctl recover");
 }
 
+// Under a running vault: who did it knows the cell's authorization value.
+tl::unexpected<Error> foreign() {
+    return fail(Errc::rolled_back,
+                "the chip's commit cell was changed by somebody who is not this vtpmmgrd");
+}
+
 }  // namespace
 
+chip::CellTag cell_tag(const Uuid& manager) {
+    return sha256(
+        ByteWriter().sized(as_bytes("xen-vtpm commit cell")).bytes(manager.bytes()).take());
+}
+
 Result<chip::CellValue> Epochs::read_cell() {
-    VTPM_TRY(const auto value, chip_->read_cell(cell_.index, cell_.auth));
+    VTPM_TRY(const auto value, chip_->read_cell({cell_.index, cell_.tag}, cell_.auth));
     return value.value_or(chip::CellValue{});
 }
 
@@ -51,14 +62,15 @@ Result<void> Epochs::settle() {
         return {};
     }
     if (value != value_after(value_, name_of(*pending_, manager_)))
-        return alarm();
+        return foreign();
     advance(*pending_, value);
     return {};
 }
 
-void Epochs::wrote(std::int64_t now) {
+void Epochs::wrote(std::int64_t now, bool urgent) {
     if (writes_++ == 0)
         first_write_ = now;
+    urgent_ = urgent_ || urgent;
 }
 
 std::int64_t Epochs::tokens(std::int64_t now) const {
@@ -68,13 +80,13 @@ std::int64_t Epochs::tokens(std::int64_t now) const {
 }
 
 bool Epochs::due(std::int64_t now) const {
-    if (now < not_before_)
+    // A clock that went back makes neither a wait nor an epoch longer.
+    if (now < not_before_ && not_before_ - now <= retry_seconds)
         return false;
-    if (pending_)
+    if (pending_ || urgent_)
         return true;
     if (writes_ == 0)
         return false;
-    // A clock that went back makes no epoch longer.
     const std::int64_t age = now < first_write_ ? max_seconds : now - first_write_;
     if (age >= longest_seconds)
         return true;
@@ -94,21 +106,25 @@ Result<void> Epochs::commit(const Hash& state, std::int64_t now) {
     not_before_ = 0;
     writes_ = 0;
     first_write_ = 0;
+    urgent_ = false;
     return {};
 }
 
 Result<void> Epochs::extend(const Anchor& next) {
     pending_ = next;
     const Hash name = name_of(next, manager_);
-    auto value = chip_->extend_cell(cell_.index, cell_.auth, name);
+    auto value = chip_->extend_cell({cell_.index, cell_.tag}, cell_.auth, name);
     if (!value) {
         // Done or not done, as far as the answer says. If the chip can be asked, it is known now.
-        if (!settle() || pending_ || current_.epoch != next.epoch)
+        const auto settled = settle();
+        if (!settled && settled.error().code == Errc::rolled_back)
+            return settled;
+        if (!settled || current_.epoch != next.epoch)
             return tl::make_unexpected(std::move(value).error());
         return {};
     }
     if (*value != value_after(value_, name))
-        return alarm();
+        return foreign();
     advance(next, *value);
     return {};
 }

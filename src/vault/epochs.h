@@ -15,7 +15,11 @@ namespace vtpm::vault {
 struct CommitCell {
     chip::CellIndex index = 0;
     SecretBytes auth;
+    chip::CellTag tag{};
 };
+
+// By which a manager's cells are told from others'.
+chip::CellTag cell_tag(const Uuid& manager);
 
 class Epochs {
   public:
@@ -43,7 +47,8 @@ class Epochs {
     // The name of an anchor that the chip has taken, or not: its answer was lost, and it cannot be
     // asked now. What is written meanwhile may follow either.
     std::optional<Hash> pending() const;
-    void wrote(std::int64_t now);
+    // `urgent`: to be committed as soon as the chip takes it, tokens or not.
+    void wrote(std::int64_t now, bool urgent);
     std::uint64_t writes() const { return writes_; }
     std::int64_t tokens(std::int64_t now) const;
     bool due(std::int64_t now) const;
@@ -69,6 +74,7 @@ class Epochs {
     std::optional<Anchor> pending_;  // extended by it, or not: nobody has told us
     std::uint64_t writes_ = 0;       // since current_
     std::int64_t first_write_ = 0;   // unix seconds, if there are any
+    bool urgent_ = false;            // one of them must not wait
     std::int64_t not_before_ = 0;    // a chip that spares its memory is not asked again at once
 };
 

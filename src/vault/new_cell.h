@@ -10,8 +10,9 @@ namespace vtpm::vault {
 
 class NewCell {
   public:
-    static Result<NewCell> define(chip::Chip& chip, const SecretBytes& auth) {
-        VTPM_TRY(const auto index, chip.define_cell(auth));
+    static Result<NewCell> define(chip::Chip& chip, const SecretBytes& auth,
+                                  const chip::CellTag& tag) {
+        VTPM_TRY(const auto index, chip.define_cell(auth, tag));
         return NewCell(chip, index);
     }
     NewCell(NewCell&& other) noexcept

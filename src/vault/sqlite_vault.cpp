@@ -105,6 +105,7 @@ Result<void> SqliteVault::try_unlock() {
     VTPM_CHECK(open_disk());
     if (!disk_)
         return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
+    late_commit_.reset();
     Database& database = *disk_->database;
     const VaultRecord& record = disk_->record;
     VTPM_CHECK(database.check());
@@ -131,10 +132,10 @@ Result<void> SqliteVault::try_unlock() {
                     "the chip gave another group key than the one it was given");
     }
     VTPM_TRY(SecretBytes cell_auth, unwrap_key(unlocked->keys.cell, record.cell_auth));
-    unlocked->epochs.emplace(
-        chip_, database, record.manager,
-        CommitCell{static_cast<chip::CellIndex>(record.cell), std::move(cell_auth)},
-        unlocked->keys.anchor.clone());
+    unlocked->epochs.emplace(chip_, database, record.manager,
+                             CommitCell{static_cast<chip::CellIndex>(record.cell),
+                                        std::move(cell_auth), cell_tag(record.manager)},
+                             unlocked->keys.anchor.clone());
     VTPM_CHECK(unlocked->epochs->resume());
     VTPM_TRY(unlocked->instances, InstanceTable::read(database, unlocked->keys, record.manager,
                                                       surroundings_of(record, group)));
@@ -150,7 +151,7 @@ Result<void> SqliteVault::try_unlock() {
 }
 
 // What was written since the last commit, by a manager that did not end in order, is committed
-// before anything else happens: a copy of the disk that was made before this start is old now.
+// before anything else happens: a copy of the disk from before that is old then.
 Result<void> SqliteVault::fold() {
     if (unlocked_->instances->state() == unlocked_->epochs->current().state) {
         unlocked_->instances->follow(unlocked_->epochs->name());
@@ -170,19 +171,25 @@ Result<void> SqliteVault::commit_epoch() {
     }
     instances.follow(epochs.name(), epochs.pending().value_or(Hash{}));
     late_commit_ = done.error();
-    if (done.error().code == Errc::rolled_back) {
-        // Somebody else has extended the cell: what is here will never be the newest state again.
+    if (done.error().code == Errc::rolled_back || done.error().code == Errc::wrong_cell) {
+        // The cell was extended by somebody else, or is gone: no write could ever be committed.
         reason_ = done.error();
         unlocked_.reset();
     }
     return done;
 }
 
-// After a change that is durable: a commit that fails is tried again by idle().
-void SqliteVault::wrote(bool at_once) {
-    unlocked_->epochs->wrote(unix_seconds());
-    if (at_once || unlocked_->epochs->due(unix_seconds()))
+// After a change that is durable: a commit that fails is tried again by commit_due().
+void SqliteVault::wrote(bool urgent) {
+    unlocked_->epochs->wrote(unix_seconds(), urgent);
+    if (urgent)
         (void)commit_epoch();
+}
+
+Result<void> SqliteVault::commit_due() {
+    if (!unlocked_ || !unlocked_->epochs->due(unix_seconds()))
+        return {};
+    return commit_epoch();
 }
 
 Result<void> SqliteVault::close() {

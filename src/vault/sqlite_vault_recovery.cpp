@@ -89,12 +89,17 @@ Result<SqliteVault::Found> SqliteVault::find_keys(const SecretBytes& recovery_ke
 }
 
 Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
-    if (!disk_)
+    if (!unlocked_) {
+        // What is there now: the files may have been replaced since they were opened.
+        disk_.reset();
         VTPM_CHECK(open_disk());
-    if (!disk_)
-        return fail(Errc::not_set_up, "there is no vault here");
-    if (unlocked_)
+    }
+    const auto opened = unlock();
+    if (opened)
         return fail(Errc::invalid_argument, "the vault is open: there is nothing to recover");
+    // A chip that is busy or away is no reason to do without its word.
+    if (!disk_ || opened.error().next == NextAction::retry_later)
+        return opened;
     Database& database = *disk_->database;
     VTPM_CHECK(database.check());
     VTPM_TRY(Found found, find_keys(recovery_key));
@@ -110,13 +115,14 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
     VTPM_TRY(record.root, seal_key(chip_, found.root));
     VTPM_TRY(found.group.key, seal_key(chip_, found.group_key));
     std::optional<NewCell> new_cell;
-    auto value = chip_.read_cell(static_cast<chip::CellIndex>(record.cell), cell_auth);
-    if (!value && value.error().code != Errc::not_found && value.error().code != Errc::wrong_cell)
+    const chip::CellTag tag = cell_tag(record.manager);
+    auto value = chip_.read_cell({static_cast<chip::CellIndex>(record.cell), tag}, cell_auth);
+    if (!value && value.error().code != Errc::wrong_cell)
         return tl::make_unexpected(std::move(value).error());
     if (!value) {
         VTPM_TRY(cell_auth, random_secret(chip::Chip::cell_auth_size));
         VTPM_TRY(record.cell_auth, wrap_key(found.keys.cell, cell_auth));
-        VTPM_TRY(NewCell made, NewCell::define(chip_, cell_auth));
+        VTPM_TRY(NewCell made, NewCell::define(chip_, cell_auth, tag));
         new_cell.emplace(std::move(made));
         record.cell = new_cell->index();
     }
@@ -138,8 +144,10 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
     disk_->record = record;
     if (new_cell)
         new_cell->keep();
-    VTPM_CHECK(chip_.extend_cell(static_cast<chip::CellIndex>(record.cell), cell_auth,
-                                 name_of(next, record.manager)));
+    // Another cell of this manager would go on vouching for the state that it names.
+    const chip::Cell cell{static_cast<chip::CellIndex>(record.cell), tag};
+    VTPM_CHECK(chip_.remove_other_cells(cell));
+    VTPM_CHECK(chip_.extend_cell(cell, cell_auth, name_of(next, record.manager)));
     return unlock();
 }
 

@@ -89,7 +89,7 @@ Result<void> SqliteVault::lay_down(bool make_recovery_key, SetupOutcome& outcome
     const TableKeys keys = derive_table_keys(root);
     VTPM_TRY(SecretBytes cell_auth, random_secret(chip::Chip::cell_auth_size));
     VTPM_TRY(record.cell_auth, wrap_key(keys.cell, cell_auth));
-    VTPM_TRY(NewCell cell, NewCell::define(chip_, cell_auth));
+    VTPM_TRY(NewCell cell, NewCell::define(chip_, cell_auth, cell_tag(record.manager)));
     record.cell = cell.index();
     record.mac = mac_of(record, keys.meta);
     group.mac = mac_of(group, record.manager, keys.meta);
@@ -100,11 +100,12 @@ Result<void> SqliteVault::lay_down(bool make_recovery_key, SetupOutcome& outcome
              next_anchor(Anchor(), {}, state, unix_seconds(), record.manager, keys.anchor));
     VTPM_CHECK(write_database(files.new_database(), record, group, first, keys));
     const Hash name = name_of(first, record.manager);
-    VTPM_TRY(const auto value, chip_.extend_cell(cell.index(), cell_auth, name));
+    VTPM_TRY(const auto value,
+             chip_.extend_cell({cell.index(), cell_tag(record.manager)}, cell_auth, name));
     if (value != value_after({}, name))
         return fail(Errc::chip, "the chip's commit cell holds something else than was put in");
+    cell.keep();  // publish() may fail when the vault is there already
     VTPM_CHECK(files.publish(record.manager));
-    cell.keep();
     outcome.manager = record.manager;
     return {};
 }

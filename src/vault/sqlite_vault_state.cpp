@@ -193,8 +193,9 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
 Result<void> SqliteVault::idle() {
     if (!unlocked_)
         return {};
-    if (unlocked_->epochs->due(unix_seconds()))
-        VTPM_CHECK(commit_epoch());
+    VTPM_CHECK(commit_due());
+    if (!unlocked_)
+        return {};
     Database& database = *disk_->database;
     if (erasing_ || database.log_pages() > worth_truncating) {
         VTPM_CHECK(database.checkpoint(Database::Checkpoint::truncate));

@@ -45,6 +45,14 @@ struct SealedObject {
 
 using CellValue = std::array<std::uint8_t, 32>;
 using CellIndex = std::uint32_t;  // an NV index of the owner's range
+// Whose cell it is: public, and part of what the chip holds of it (as an authPolicy that no
+// attribute lets anybody use).
+using CellTag = std::array<std::uint8_t, 32>;
+
+struct Cell {
+    CellIndex index = 0;
+    CellTag tag{};
+};
 
 class Chip {
   public:
@@ -81,21 +89,23 @@ class Chip {
 
     // Makes a cell at the first free index. `auth` is cell_auth_size bytes. Errc::permission if the
     // owner hierarchy has a password, too_large if the chip has no room.
-    virtual Result<CellIndex> define_cell(const SecretBytes& auth) = 0;
+    virtual Result<CellIndex> define_cell(const SecretBytes& auth, const CellTag& tag) = 0;
 
     // The cell's value; none if it was never extended (then it counts as 32 zero bytes).
-    // Errc::not_found: no such index; wrong_cell: another authorization value, or not a cell.
-    virtual Result<std::optional<CellValue>> read_cell(CellIndex index,
+    // Errc::wrong_cell: no such index, another authorization value or tag, or not a cell.
+    virtual Result<std::optional<CellValue>> read_cell(const Cell& cell,
                                                        const SecretBytes& auth) = 0;
 
     // Extends, and reads back what came of it. After an error the cell may be extended or not: read
     // it. Errc as read_cell(); NextAction::retry_later while the chip spares its memory
     // (TPM_RC_NV_RATE).
-    virtual Result<CellValue> extend_cell(CellIndex index, const SecretBytes& auth,
+    virtual Result<CellValue> extend_cell(const Cell& cell, const SecretBytes& auth,
                                           const CellValue& digest) = 0;
 
     // Gives the index back to the owner.
     virtual Result<void> remove_cell(CellIndex index) = 0;
+    // The same with all cells of this tag but the one.
+    virtual Result<void> remove_other_cells(const Cell& keep) = 0;
 };
 
 }  // namespace vtpm::chip

@@ -35,11 +35,12 @@ class EsysChip : public Chip {
     Result<SealedObject> seal(const SecretBytes& secret) override;
     Result<SecretBytes> unseal(const SealedObject& sealed) override;
     Result<SecretBytes> random(std::size_t size) override;
-    Result<CellIndex> define_cell(const SecretBytes& auth) override;
-    Result<std::optional<CellValue>> read_cell(CellIndex index, const SecretBytes& auth) override;
-    Result<CellValue> extend_cell(CellIndex index, const SecretBytes& auth,
+    Result<CellIndex> define_cell(const SecretBytes& auth, const CellTag& tag) override;
+    Result<std::optional<CellValue>> read_cell(const Cell& cell, const SecretBytes& auth) override;
+    Result<CellValue> extend_cell(const Cell& cell, const SecretBytes& auth,
                                   const CellValue& digest) override;
     Result<void> remove_cell(CellIndex index) override;
+    Result<void> remove_other_cells(const Cell& keep) override;
 
   private:
     Result<EsysConnection*> connection();

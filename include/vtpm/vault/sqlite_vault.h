@@ -37,6 +37,7 @@ class SqliteVault : public Vault {
     Result<LoadedState> load(const Uuid& uuid) override;
     Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
                                 std::span<const BlobChange> changes) override;
+    Result<void> commit_due() override;
     Result<void> idle() override;
     Result<void> close() override;
 
@@ -52,7 +53,7 @@ class SqliteVault : public Vault {
     Result<Found> find_keys(const SecretBytes& recovery_key);
     Result<void> fold();
     Result<void> commit_epoch();
-    void wrote(bool at_once);
+    void wrote(bool urgent);
 
     std::filesystem::path directory_;
     chip::Chip& chip_;

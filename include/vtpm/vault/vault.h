@@ -163,8 +163,11 @@ class Vault {
     virtual Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
                                         std::span<const BlobChange> changes) = 0;
 
-    // Housekeeping that nobody waits for, and commits to the chip that are due; call it every few
-    // seconds.
+    // Commits to the chip if that is due: to be called after the answer to a store() is on its way,
+    // since a chip may take a second.
+    virtual Result<void> commit_due() = 0;
+
+    // Housekeeping that nobody waits for, and commit_due(); call it every few seconds.
     virtual Result<void> idle() = 0;
 
     // The last act: what was written since the last commit is committed to the chip, so that while

@@ -92,7 +92,8 @@ class FakeChip : public chip::Chip {
         return out;
     }
 
-    Result<chip::CellIndex> define_cell(const SecretBytes& auth) override {
+    Result<chip::CellIndex> define_cell(const SecretBytes& auth,
+                                        const chip::CellTag& tag) override {
         VTPM_CHECK(enter_pinned());
         for (std::size_t i = 0; i < memory_->size(); ++i) {
             Cell& cell = (*memory_)[i];
@@ -100,25 +101,26 @@ class FakeChip : public chip::Chip {
                 continue;
             cell = Cell();
             std::copy_n(auth.view().begin(), cell.auth.size(), cell.auth.begin());
+            cell.tag = tag;
             cell.defined = true;
             return static_cast<chip::CellIndex>(first_cell + i);
         }
         return fail(Errc::too_large, "no room for another cell");
     }
 
-    Result<std::optional<chip::CellValue>> read_cell(chip::CellIndex index,
+    Result<std::optional<chip::CellValue>> read_cell(const chip::Cell& wanted,
                                                      const SecretBytes& auth) override {
         VTPM_CHECK(enter_pinned());
-        VTPM_TRY(const Cell* const cell, find(index, auth));
+        VTPM_TRY(const Cell* const cell, find(wanted, auth));
         if (cell->extends == 0)
             return std::nullopt;
         return cell->values[cell->extends % 2];
     }
 
-    Result<chip::CellValue> extend_cell(chip::CellIndex index, const SecretBytes& auth,
+    Result<chip::CellValue> extend_cell(const chip::Cell& wanted, const SecretBytes& auth,
                                         const chip::CellValue& digest) override {
         VTPM_CHECK(enter_pinned());
-        VTPM_TRY(Cell* const cell, find(index, auth));
+        VTPM_TRY(Cell* const cell, find(wanted, auth));
         const auto& old = cell->values[cell->extends % 2];
         auto& next = cell->values[(cell->extends + 1) % 2];
         std::array<std::uint8_t, 64> text{};
@@ -140,6 +142,15 @@ class FakeChip : public chip::Chip {
         return {};
     }
 
+    Result<void> remove_other_cells(const chip::Cell& keep) override {
+        VTPM_CHECK(enter_pinned());
+        for (std::size_t i = 0; i < memory_->size(); ++i) {
+            if (first_cell + i != keep.index && (*memory_)[i].tag == keep.tag)
+                (*memory_)[i].defined = false;
+        }
+        return {};
+    }
+
     // The next extend is done, and its answer is `error`.
     void lose_answer(Error error) { lost_answer_ = std::move(error); }
 
@@ -148,6 +159,7 @@ class FakeChip : public chip::Chip {
     struct Cell {
         bool defined = false;
         chip::CellValue auth{};
+        chip::CellTag tag{};
         std::array<chip::CellValue, 2> values{};
         std::uint64_t extends = 0;
     };
@@ -157,13 +169,14 @@ class FakeChip : public chip::Chip {
   private:
     static constexpr chip::CellIndex first_cell = 0x01800100;
 
-    Result<Cell*> find(chip::CellIndex index, const SecretBytes& auth) {
+    Result<Cell*> find(const chip::Cell& wanted, const SecretBytes& auth) {
+        const auto index = wanted.index;
         if (index < first_cell || index >= first_cell + memory_->size() ||
             !(*memory_)[index - first_cell].defined) {
-            return fail(Errc::not_found, NextAction::ask_operator, "no such cell");
+            return fail(Errc::wrong_cell, "no such cell");
         }
         Cell& cell = (*memory_)[index - first_cell];
-        if (!equal_constant_time(cell.auth, auth.view()))
+        if (cell.tag != wanted.tag || !equal_constant_time(cell.auth, auth.view()))
             return fail(Errc::wrong_cell, "the cell does not know this authorization value");
         return &cell;
     }

@@ -3,7 +3,9 @@
 // The caller's own copy counts. Mappings of more than 64 MiB (sanitizers' shadows) are left out.
 #pragma once
 
+#include <fcntl.h>
 #include <openssl/crypto.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -12,12 +14,14 @@
 #include <string>
 
 #include "vtpm/base/bytes.h"
+#include "vtpm/base/fd.h"
 
 namespace vtpm::fakes {
 
 inline int in_memory(ByteView needle) {
     std::ifstream maps("/proc/self/maps");
-    std::ifstream memory("/proc/self/mem", std::ios::binary);
+    // Not a stream: its buffer would be a copy.
+    const Fd memory(::open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
     int found = 0;
     for (std::string line; std::getline(maps, line);) {
         if (line.find(" rw") == std::string::npos)
@@ -34,10 +38,8 @@ inline int in_memory(ByteView needle) {
             if (at + 4096 + 64 > base && at < base + piece.size())
                 continue;
             const auto size = std::min<std::uint64_t>(piece.size(), last - at);
-            memory.clear();
-            memory.seekg(static_cast<std::streamoff>(at));
-            memory.read(reinterpret_cast<char*>(piece.data()), static_cast<std::streamsize>(size));
-            if (!memory)
+            if (::pread(memory.get(), piece.data(), size, static_cast<off_t>(at)) !=
+                static_cast<ssize_t>(size))
                 continue;
             auto from = piece.begin();
             const auto end = piece.begin() + static_cast<std::ptrdiff_t>(size);

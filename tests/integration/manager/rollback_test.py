@@ -125,7 +125,7 @@ class Rollback(rig.RigTest):
         rig.subprocess.run(["tpm2_nvundefine", "0x01800100"], check=True, capture_output=True,
                            env={**rig.os.environ, "TPM2TOOLS_TCTI": self.chip.tcti})
         self.manager.start()
-        self.assert_locked("not-found")
+        self.assert_locked("wrong-cell")
         self.ctl("recover", "--yes", "--recovery-key", self.key)
         self.assertEqual(self.stored(), b"one")
 

@@ -158,7 +158,7 @@ TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repea
     f.close();
     f.chip.memory()[0].defined = false;
     f.reopen();
-    CHECK(error_of(f.vault->unlock()) == Errc::not_found);
+    CHECK(error_of(f.vault->unlock()) == Errc::wrong_cell);
     const Error gone{Errc::unavailable, NextAction::retry_later, "gone"};
     for (int nth = 1;; ++nth) {
         INFO("call " << nth);
@@ -177,6 +177,43 @@ TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repea
     f.stored(a, 1, "newer");
     f.reopen_unlocked();
     CHECK(f.loaded(a) == "newer");
+}
+
+TEST_CASE("after recoveries only the last cell vouches for a state") {
+    Fixture f;
+    auto outcome = f.vault->setup(true);
+    REQUIRE(fine(outcome));
+    const SecretBytes& pem = outcome->recovery_key_pem;
+    const Uuid a = f.made("a");
+    f.stored(a, 0, "of the first cell");
+    f.close();
+    const Bytes backup = slurp(f.database());
+    // The cell is lost; a second one takes its place, by another authorization value.
+    f.chip.memory()[0].defined = false;
+    f.reopen();
+    REQUIRE(fine(f.vault->recover(pem)));
+    f.stored(a, 1, "of the second cell");
+    f.close();
+    const Bytes second = slurp(f.database());
+    // The backup is restored: it knows nothing of the second cell, and gets a third.
+    spit(f.database(), backup);
+    f.reopen();
+    CHECK(error_of(f.vault->unlock()) == Errc::wrong_cell);
+    REQUIRE(fine(f.vault->recover(pem)));
+    f.stored(a, 1, "of the third cell");
+    f.close();
+    spit(f.database(), second);
+    f.reopen();
+    CHECK(error_of(f.vault->unlock()) == Errc::wrong_cell);
+    CHECK(f.vault->status().phase == Phase::locked);
+}
+
+TEST_CASE("a chip that is away is no reason to do without its word") {
+    RolledBack f(true);
+    f.chip.refuse(Error{Errc::unavailable, NextAction::retry_later, "gone"});
+    CHECK(error_of(f.vault->recover(f.pem)) == Errc::unavailable);
+    f.chip.refuse({});
+    CHECK(error_of(f.vault->unlock()) == Errc::rolled_back);
 }
 
 TEST_CASE("what is not whole is not recovered") {

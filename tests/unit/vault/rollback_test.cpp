@@ -202,32 +202,6 @@ TEST_CASE("a mix of old and new files is no state of ours") {
     CHECK(f.vault->status().phase == Phase::locked);
 }
 
-TEST_CASE(
-    "epochs: after 64 writes, when an instance comes or goes, at the end, and not at a start") {
-    Fixture f;
-    f.set_up();
-    CHECK(fresh(f).epoch == 1);
-    const Uuid a = f.made("a");
-    CHECK(fresh(f).epoch == 2);
-    for (std::uint64_t n = 0; n < 63; ++n)
-        f.stored(a, n, "x");
-    CHECK(fresh(f).epoch == 2);
-    CHECK(fresh(f).writes == 63);
-    f.stored(a, 63, "x");
-    CHECK(fresh(f).epoch == 3);
-    CHECK(fresh(f).writes == 0);
-    CHECK(fresh(f).chip_writes == 3);
-    f.stored(a, 64, "x");
-    f.close();
-    f.reopen_unlocked();
-    CHECK(fresh(f).epoch == 4);
-    f.close();
-    f.reopen_unlocked();
-    CHECK(fresh(f).epoch == 4);  // nothing was written: nothing to commit
-    REQUIRE(fine(f.vault->remove(a)));
-    CHECK(fresh(f).epoch == 5);
-}
-
 TEST_CASE("a deleted instance does not come back") {
     Fixture f;
     f.set_up();
@@ -240,70 +214,6 @@ TEST_CASE("a deleted instance does not come back") {
     f.vault.reset();
     with_it.put_back();
     check_rolled_back(f);
-}
-
-TEST_CASE("without tokens the chip is spared") {
-    Fixture f;
-    f.set_up();
-    const Uuid a = f.made("a");
-    std::uint64_t sequence = 0;
-    while (fresh(f).tokens > 0) {
-        const auto before = fresh(f);
-        for (int n = 0; n < 64; ++n)
-            sequence = f.stored(a, sequence, "x");
-        REQUIRE(fresh(f).epoch == before.epoch + 1);
-    }
-    CHECK(fresh(f).chip_writes == 200);
-    const auto before = fresh(f);
-    for (int n = 0; n < 200; ++n)
-        sequence = f.stored(a, sequence, "x");
-    CHECK(fresh(f).epoch == before.epoch);
-    CHECK(fresh(f).writes == 200);
-    (void)f.made("b");  // what has to be committed is, all the same
-    CHECK(fresh(f).epoch == before.epoch + 1);
-}
-
-TEST_CASE("the chip's answer to a commit is lost") {
-    Fixture f;
-    f.set_up();
-    const Uuid a = f.made("a");
-    f.stored(a, 0, "one");
-    const auto before = fresh(f);
-    const bool power_fails = GENERATE(false, true);  // later
-    SECTION("it was done, and the chip can be asked") {
-        f.chip.lose_answer(gone);
-        REQUIRE(fine(f.vault->close()));
-        CHECK(fresh(f).epoch == before.epoch + 1);
-    }
-    SECTION("it was not done, and the chip can be asked") {
-        f.chip.fail_nth(1, gone);
-        CHECK(error_of(f.vault->close()) == Errc::unavailable);
-        CHECK(fresh(f).epoch == before.epoch);
-        CHECK(f.vault->status().reason->code == Errc::unavailable);
-    }
-    SECTION("it was not done, and the chip is away") {
-        f.chip.refuse(gone);
-        CHECK(error_of(f.vault->close()) == Errc::unavailable);
-    }
-    SECTION("it was done, and the chip is away afterwards") {
-        f.chip.lose_answer(gone);
-        f.chip.fail_nth(2, gone);
-        CHECK(error_of(f.vault->close()) == Errc::unavailable);
-    }
-    // Writes go on, and are good whichever it was.
-    f.stored(a, 1, "two");
-    f.stored(a, 2, "three");
-    f.chip.refuse({});
-    if (!power_fails) {
-        REQUIRE(fine(f.vault->close()));
-        CHECK(fresh(f).epoch >= before.epoch + 1);
-        CHECK(fresh(f).writes == 0);
-    }
-    f.reopen_unlocked();
-    CHECK(f.loaded(a) == "three");
-    const auto status = f.vault->status();
-    INFO((status.reason ? status.reason->context : ""));
-    CHECK_FALSE(status.reason);
 }
 
 TEST_CASE("an anchor that was prepared and never committed is worth nothing later") {
@@ -336,7 +246,7 @@ TEST_CASE("the cell is lost, replaced, rolled back, or extended by somebody else
     Errc expected = Errc::rolled_back;
     SECTION("removed") {
         f.chip.memory()[0].defined = false;
-        expected = Errc::not_found;
+        expected = Errc::wrong_cell;
     }
     SECTION("made anew by the owner, who does not know its authorization value") {
         f.chip.memory()[0].auth = {};
@@ -366,6 +276,19 @@ TEST_CASE("a cell that somebody extends under a running vault stops it") {
     CHECK(error_of(f.vault->close()) == Errc::rolled_back);
     CHECK(f.vault->status().phase == Phase::locked);
     CHECK(error_of(f.vault->store(a, 1, permanent("two"))) == Errc::locked);
+}
+
+TEST_CASE("a cell that is lost under a running vault stops it, and can be made anew") {
+    Fixture f;
+    auto outcome = f.vault->setup(true);
+    REQUIRE(fine(outcome));
+    const Uuid a = f.made("a");
+    f.stored(a, 0, "one");
+    f.chip.memory()[0].defined = false;
+    CHECK(error_of(f.vault->close()) == Errc::wrong_cell);
+    CHECK(f.vault->status().phase == Phase::locked);
+    REQUIRE(fine(f.vault->recover(outcome->recovery_key_pem)));
+    CHECK(f.loaded(a) == "one");
 }
 
 TEST_CASE("a setup that fails gives the cell back") {
