@@ -33,6 +33,7 @@ void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
             return;
         const auto status = manager.vault.status();
         if (status.phase == vault::Phase::open) {
+            manager::commit_due(manager);  // says once what is in the way
             if (auto idle = manager.vault.idle(); !idle) {
                 spdlog::warn("housekeeping: {}", idle.error().context);
             }
