@@ -214,7 +214,11 @@ Result<AdminSession::Answer> AdminSession::status() {
 }
 
 Result<AdminSession::Answer> AdminSession::recover(const SecretBytes& recovery_key) {
-    VTPM_CHECK(manager_.vault.recover(recovery_key));
+    if (auto done = manager_.vault.recover(recovery_key); !done) {
+        spdlog::warn("an operator's recovery was refused ({}): {}", to_string(done.error().code),
+                     done.error().context);
+        return tl::make_unexpected(std::move(done).error());
+    }
     spdlog::warn("vault recovered on an operator's word: what is on the disk counts as the newest");
     return status();
 }
