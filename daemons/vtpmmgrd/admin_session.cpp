@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "engine_session.h"
+#include "key_keeper.h"
+#include "translate.h"
 #include "version.h"
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
@@ -12,30 +14,12 @@ namespace {
 
 constexpr std::size_t page_size = 500;
 
-std::string_view to_string(vault::InstanceState state) {
-    switch (state) {
-        case vault::InstanceState::live:
-            return "live";
-        case vault::InstanceState::exported:
-            return "exported";
-        case vault::InstanceState::deleted:
-            return "deleted";
-        case vault::InstanceState::quarantined:
-            return "quarantined";
-    }
-    return "unknown";
-}
-
-std::string_view to_string(vault::Phase phase) {
-    switch (phase) {
-        case vault::Phase::not_set_up:
-            return "not-set-up";
-        case vault::Phase::locked:
-            return "locked";
-        case vault::Phase::open:
-            return "open";
-    }
-    return "unknown";
+// What somebody calls himself, fit for a journal.
+std::string printable(const std::string& text) {
+    std::string out;
+    for (const char c : text.substr(0, 64))
+        out.push_back(c > ' ' && c < 0x7f ? c : '_');
+    return out;
 }
 
 }  // namespace
@@ -85,6 +69,8 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
                         ", this vtpmmgrd speaks " + std::to_string(wire::protocol_version) +
                         ": restart what was not restarted after the upgrade");
     }
+    manager_.vault.act_for(request.caller().empty() ? "root"
+                                                    : "root (" + printable(request.caller()) + ")");
     switch (request.body_case()) {
         case Request::kSetup:
             return setup(request.setup());
@@ -107,13 +93,20 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
         case Request::kAttachEngine:
             return attach_engine();
         default:
-            return fail(Errc::malformed, "a request of no known kind");
+            return answer_administration(request, frame.payload);
     }
 }
 
 Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& request) {
-    VTPM_TRY(auto outcome, request.replace() ? manager_.vault.replace_recovery_key()
-                                             : manager_.vault.setup(request.recovery_key()));
+    vault::SetupWishes wishes;
+    wishes.make_recovery_key = request.recovery_key();
+    wishes.recovery_public = request.recovery_public();
+    wishes.latch = !request.no_latch();
+    VTPM_TRY(wishes.approver, wish_of(request.approver()));
+    VTPM_TRY(auto outcome, request.replace()
+                               ? manager_.vault.replace_recovery_key(request.recovery_public())
+                               : manager_.vault.setup(wishes));
+    manager_.keys.keep(manager_.vault);
     spdlog::info("set up as manager {}{}", outcome.manager.to_string(),
                  outcome.recovery_key_pem.empty() ? "" : ", with a new recovery key");
     Answer answer;
@@ -125,7 +118,11 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
 
 Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& request) {
     VTPM_TRY(const auto version, tpm::version_from_number(request.tpm()));
-    vault::NewInstance wanted{request.name(), static_cast<std::uint8_t>(version), std::nullopt};
+    vault::NewInstance wanted;
+    wanted.name = request.name();
+    wanted.tpm = static_cast<std::uint8_t>(version);
+    VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
+    wanted.group = group.uuid;
     if (!request.uuid().empty()) {
         VTPM_TRY(wanted.uuid, Uuid::from_bytes(as_bytes(request.uuid())));
         if (wanted.uuid->is_nil())
@@ -168,13 +165,17 @@ Result<AdminSession::Answer> AdminSession::rename(const wire::proto::Rename& req
     return describe(renamed);
 }
 
+Result<void> AdminSession::not_in_use(const vault::Instance& instance) const {
+    const auto guest = manager_.holders.holder(instance.uuid);
+    if (!guest)
+        return {};
+    return fail(Errc::in_use, "instance " + instance.name + " is in use by domain " +
+                                  std::to_string(guest->domain) + ": shut that guest down first");
+}
+
 Result<AdminSession::Answer> AdminSession::remove(const wire::proto::Select& request) {
     VTPM_TRY(auto found, manager_.vault.find(request.selector()));
-    if (const auto guest = manager_.holders.holder(found.uuid)) {
-        return fail(Errc::in_use, "instance " + found.name + " is in use by domain " +
-                                      std::to_string(guest->domain) +
-                                      ": shut that guest down first");
-    }
+    VTPM_CHECK(not_in_use(found));
     VTPM_CHECK(manager_.vault.remove(found.uuid));
     spdlog::info("instance {} ({}) deleted, its key destroyed", found.uuid.to_string(), found.name);
     found.state = vault::InstanceState::deleted;
@@ -183,33 +184,13 @@ Result<AdminSession::Answer> AdminSession::remove(const wire::proto::Select& req
 
 Result<AdminSession::Answer> AdminSession::status() {
     try_unlock(manager_);
-    const auto now = manager_.vault.status();
     Answer answer;
     auto& status = *answer.message.mutable_status();
-    status.set_phase(std::string(to_string(now.phase)));
-    if (now.reason)
-        *status.mutable_reason() = wire::to_message(*now.reason);
-    if (!now.manager.is_nil())
-        status.set_manager(now.manager.bytes().data(), Uuid::size);
-    status.set_chip(now.chip);
-    status.set_binding(now.binding);
-    status.set_instances(now.instances);
+    vtpm::manager::describe(manager_.vault.status(), status);
     status.set_in_use(manager_.holders.count());
-    status.set_last_commit(now.last_commit);
-    status.set_recovery(now.recovery);
-    status.set_format(now.format);
     status.set_version(VTPM_VERSION);
     status.set_tcti(manager_.settings.tcti);
     status.set_auto_create(manager_.settings.auto_create);
-    if (now.freshness) {
-        auto& fresh = *status.mutable_freshness();
-        fresh.set_epoch(now.freshness->epoch);
-        fresh.set_committed(now.freshness->committed);
-        fresh.set_writes(now.freshness->writes);
-        fresh.set_tokens(now.freshness->tokens);
-        fresh.set_chip_writes(now.freshness->chip_writes);
-        fresh.set_recoveries(now.freshness->recoveries);
-    }
     return answer;
 }
 
@@ -220,7 +201,36 @@ Result<AdminSession::Answer> AdminSession::recover(const SecretBytes& recovery_k
         return tl::make_unexpected(std::move(done).error());
     }
     spdlog::warn("vault recovered on an operator's word: what is on the disk counts as the newest");
+    manager_.keys.keep(manager_.vault);
     return status();
+}
+
+Result<AdminSession::Answer> AdminSession::unlock(const SecretBytes& recovery_key) {
+    VTPM_CHECK(manager_.vault.unlock_with_recovery_key(recovery_key));
+    spdlog::warn("vault opened with the recovery key, by an operator");
+    manager_.keys.keep(manager_.vault);
+    return status();
+}
+
+Result<AdminSession::Answer> AdminSession::rotate(const wire::proto::Rotate& request) {
+    using Rotate = wire::proto::Rotate;
+    Answer answer;
+    if (request.what_case() == Rotate::kInstance) {
+        VTPM_TRY(const auto found, manager_.vault.find(request.instance()));
+        VTPM_CHECK(not_in_use(found));
+        VTPM_TRY(const auto rotated, manager_.vault.rotate_instance(found.uuid));
+        return describe(rotated);
+    }
+    if (request.what_case() == Rotate::kGroup) {
+        VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
+        VTPM_TRY(const auto rotated, manager_.vault.rotate_group(group.uuid));
+        vtpm::manager::describe(rotated, *answer.message.mutable_group());
+    } else {
+        VTPM_CHECK(manager_.vault.rotate_root());
+        answer.message.mutable_done();
+    }
+    manager_.keys.keep(manager_.vault);
+    return answer;
 }
 
 // With auto_create an unknown uuid becomes a new instance; a uuid that was ever deleted does not.
@@ -229,14 +239,18 @@ Result<vault::Instance> AdminSession::instance_to_open(const Uuid& uuid) {
     if (found || found.error().code != Errc::not_found || !manager_.settings.auto_create)
         return found;
     const auto version = manager_.settings.auto_create_tpm;
-    auto made = manager_.vault.create(
-        {"auto-" + uuid.to_string().substr(0, 8), static_cast<std::uint8_t>(version), uuid});
+    vault::NewInstance wanted;
+    wanted.name = "auto-" + uuid.to_string().substr(0, 8);
+    wanted.tpm = static_cast<std::uint8_t>(version);
+    wanted.uuid = uuid;
+    auto made = manager_.vault.create(wanted);
     if (made)
         spdlog::info("instance {} created for a guest (auto_create)", uuid.to_string());
     return made;
 }
 
 Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request) {
+    manager_.vault.act_for("vtpmd of domain " + std::to_string(request.domain()));
     if (held_)
         return fail(Errc::invalid_argument, "this connection holds an instance already");
     VTPM_TRY(const auto uuid, Uuid::from_bytes(as_bytes(request.uuid())));
@@ -247,8 +261,13 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
                                        " does not verify: restore it from a backup (it is kept as "
                                        "it is)");
     }
+    VTPM_CHECK(manager_.vault.check_usable(uuid));
     VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()}));
     held_ = uuid;
+    // Not worth refusing a guest for.
+    if (const auto noted = manager_.vault.note("open", uuid); !noted)
+        spdlog::warn("the journal does not say that {} was opened: {}", uuid.to_string(),
+                     noted.error().context);
     spdlog::info("instance {} ({}) opened for domain {}", uuid.to_string(), instance.name,
                  request.domain());
     return describe(instance);
@@ -276,16 +295,7 @@ AdminSession::Answer AdminSession::describe(const vault::Instance& instance) con
 }
 
 void AdminSession::describe(const vault::Instance& instance, wire::proto::Instance& into) const {
-    into.set_uuid(instance.uuid.bytes().data(), Uuid::size);
-    into.set_name(instance.name);
-    into.set_tpm(instance.tpm);
-    into.set_state(std::string(to_string(instance.state)));
-    into.set_group(instance.group.bytes().data(), Uuid::size);
-    into.set_generation(instance.generation);
-    into.set_sequence(instance.sequence);
-    into.set_created(instance.created);
-    into.set_committed(instance.committed);
-    into.set_bytes_stored(instance.bytes);
+    vtpm::manager::describe(instance, into);
     const auto guest = manager_.holders.holder(instance.uuid);
     into.set_in_use(guest.has_value());
     if (!guest)

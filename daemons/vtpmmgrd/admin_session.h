@@ -38,9 +38,28 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> remove(const wire::proto::Select& request);
     Result<Answer> status();
     Result<Answer> recover(const SecretBytes& recovery_key);
+    Result<Answer> unlock(const SecretBytes& recovery_key);
+    Result<Answer> rotate(const wire::proto::Rotate& request);
     Result<Answer> open(const wire::proto::Open& request);
     Result<Answer> attach_engine();
 
+    // admin_groups.cpp
+    Result<Answer> group_list();
+    Result<Answer> group_create(const wire::proto::GroupCreate& request);
+    Result<Answer> group_open(const wire::proto::GroupSelect& request);
+    Result<Answer> group_close(const wire::proto::GroupSelect& request);
+    Result<Answer> group_remove(const wire::proto::GroupSelect& request);
+    Result<Answer> set_approver(const wire::proto::SetApprover& request);
+    Result<Answer> statement(const wire::proto::BootStatementQuery& request);
+    Result<Answer> approve(const wire::proto::Approve& request);
+    Result<Answer> approvals();
+    Result<Answer> revoke(const wire::proto::Revoke& request);
+    Result<Answer> log(const wire::proto::Log& request);
+
+    Result<Answer> answer_administration(const wire::proto::Request& request,
+                                         const SecretBytes& payload);
+    Result<void> not_in_use(const vault::Instance& instance) const;
+    Result<void> not_in_use(const vault::Group& group) const;
     Result<vault::Instance> instance_to_open(const Uuid& uuid);
     Answer describe(const vault::Instance& instance) const;
     void describe(const vault::Instance& instance, wire::proto::Instance& into) const;

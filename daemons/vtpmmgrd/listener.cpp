@@ -3,7 +3,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -50,9 +49,9 @@ bool Listener::may_ask(Socket& peer) {
     return false;
 }
 
-Result<Fd> listening_socket(const std::string& path) {
-    if (::sd_listen_fds(1) == 1)
-        return Fd(SD_LISTEN_FDS_START);
+Result<Fd> listening_socket(Fd inherited, const std::string& path) {
+    if (inherited.valid())
+        return inherited;
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof(address.sun_path)) {

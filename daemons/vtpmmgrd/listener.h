@@ -27,7 +27,7 @@ class Listener {
     Manager& manager_;
 };
 
-// The socket that systemd handed us (sd_listen_fds(3)), else a new one at `path`, mode 0600.
-Result<Fd> listening_socket(const std::string& path);
+// The one that systemd handed us, if it is valid; else a new one at `path`, mode 0600.
+Result<Fd> listening_socket(Fd inherited, const std::string& path);
 
 }  // namespace vtpm::manager

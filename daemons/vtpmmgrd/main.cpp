@@ -73,11 +73,14 @@ int main(int argc, char** argv) {
     required(jail::forbid_new_privileges());
 
     const auto settings = required(manager::read_settings(config));
-    auto listening = required(manager::listening_socket(settings.socket));
+    auto inherited = manager::take_inherited();
+    auto listening =
+        required(manager::listening_socket(std::move(inherited.socket), settings.socket));
     chip::EsysChip chip(settings.tcti);
     vault::SqliteVault vault(settings.state_dir, chip);
     manager::Holders holders;
-    manager::Manager manager{settings, chip, vault, holders};
+    manager::KeyKeeper keys(settings.boot_latch, std::move(inherited.stored));
+    manager::Manager manager{settings, chip, vault, holders, keys};
     manager::try_unlock(manager);
     if (vault.status().phase == vault::Phase::not_set_up) {
         spdlog::warn("this host is not set up yet: run 'vtpmctl setup'");

@@ -7,9 +7,17 @@ namespace vtpm::manager {
 void try_unlock(Manager& manager) {
     if (manager.vault.status().phase != vault::Phase::locked)
         return;
-    const auto opened = manager.vault.unlock();
+    const auto& left_behind = manager.keys.left_behind();
+    auto opened =
+        left_behind ? manager.vault.unlock_with_keys(*left_behind) : manager.vault.unlock();
+    if (!opened && left_behind && opened.error().next != NextAction::retry_later) {
+        spdlog::warn("the keys that the last vtpmmgrd left do not open the vault ({}): {}",
+                     to_string(opened.error().code), opened.error().context);
+        opened = manager.vault.unlock();
+    }
     if (opened) {
         manager.told.clear();
+        manager.keys.keep(manager.vault);
         spdlog::info("vault open: {} instances", manager.vault.status().instances);
         return;
     }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "holders.h"
+#include "key_keeper.h"
 #include "settings.h"
 #include "vtpm/chip/chip.h"
 #include "vtpm/vault/vault.h"
@@ -17,6 +18,7 @@ struct Manager {
     chip::Chip& chip;
     vault::Vault& vault;
     Holders& holders;
+    KeyKeeper& keys;
     // A guest can make its engine start once a second; the chip, which takes long, is not asked as
     // often.
     std::chrono::steady_clock::time_point next_seed = {};

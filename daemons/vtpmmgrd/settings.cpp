@@ -49,6 +49,8 @@ Result<void> take_key(std::string_view key, const toml::node& value, Settings& s
         return take(key, value, settings.socket);
     if (key == "auto_create")
         return take(key, value, settings.auto_create);
+    if (key == "boot_latch")
+        return take(key, value, settings.boot_latch);
     if (key == "auto_create_tpm")
         return take(key, value, settings.auto_create_tpm);
     return fail(Errc::invalid_argument, "unknown key '" + std::string(key) + "'");

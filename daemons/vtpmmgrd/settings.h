@@ -14,6 +14,7 @@ struct Settings {
     std::string state_dir = "/var/lib/xen-vtpm";
     std::string socket = "/run/xen-vtpm/manager.sock";  // only if systemd hands us none
     bool auto_create = false;
+    bool boot_latch = true;  // close it once the keys are with systemd
     tpm::Version auto_create_tpm = tpm::Version::v1_2;
 };
 

@@ -19,11 +19,6 @@ tl::unexpected<Error> foreign() {
 
 }  // namespace
 
-chip::CellTag cell_tag(const Uuid& manager) {
-    return sha256(
-        ByteWriter().sized(as_bytes("xen-vtpm commit cell")).bytes(manager.bytes()).take());
-}
-
 Result<chip::CellValue> Epochs::read_cell() {
     VTPM_TRY(const auto value, chip_->read_cell({cell_.index, cell_.tag}, cell_.auth));
     return value.value_or(chip::CellValue{});

@@ -18,9 +18,6 @@ struct CommitCell {
     chip::CellTag tag{};
 };
 
-// By which a manager's cells are told from others'.
-chip::CellTag cell_tag(const Uuid& manager);
-
 class Epochs {
   public:
     // Commit after so many writes, or so long after the first of them, while there are tokens; and

@@ -4,6 +4,7 @@
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 
 #include <algorithm>
 #include <memory>
@@ -16,13 +17,13 @@ namespace vtpm::vault {
 namespace {
 
 constexpr std::string_view magic = "XVTPMESC";
-constexpr std::uint32_t escrow_version = 1;
-constexpr std::size_t group_entry_size = Uuid::size + key_size;
+constexpr std::uint32_t escrow_version = 2;
 
 struct FreeKey {
     void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
     void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
     void operator()(BIGNUM* number) const { BN_clear_free(number); }
+    void operator()(BIO* bio) const { BIO_free(bio); }
 };
 using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
 using KeyContext = std::unique_ptr<EVP_PKEY_CTX, FreeKey>;
@@ -93,9 +94,9 @@ Result<Key> key_of_pem(const SecretBytes& pem) {
     return key;
 }
 
-// The key that wraps: bound to both points and to the vault.
+// The key that wraps: bound to both points, to the vault, and to whose key it is.
 Result<SecretBytes> agree(EVP_PKEY* own, EVP_PKEY* peer, ByteView ephemeral, ByteView recipient,
-                          const Uuid& manager) {
+                          const Uuid& manager, const Uuid& owner) {
     const KeyContext context(EVP_PKEY_CTX_new(own, nullptr));
     SecretBytes shared(key_size);
     std::size_t size = shared.size();
@@ -106,38 +107,17 @@ Result<SecretBytes> agree(EVP_PKEY* own, EVP_PKEY* peer, ByteView ephemeral, Byt
         return fail(Errc::corrupt, "the two keys of an escrow do not fit");
     }
     const Bytes salt = ByteWriter().bytes(ephemeral).bytes(recipient).take();
-    const Bytes info =
-        ByteWriter().bytes(as_bytes("xen-vtpm escrow 1")).bytes(manager.bytes()).take();
+    const Bytes info = ByteWriter()
+                           .bytes(as_bytes("xen-vtpm escrow 2"))
+                           .bytes(manager.bytes())
+                           .bytes(owner.bytes())
+                           .take();
     return hkdf_sha256(shared.view(), salt, info, key_size);
-}
-
-SecretBytes packed(const EscrowedKeys& keys) {
-    SecretBytes out(key_size + keys.groups.size() * group_entry_size);
-    auto at = std::copy_n(keys.root.view().begin(), key_size, out.span().begin());
-    for (const auto& [uuid, key] : keys.groups) {
-        at = std::copy_n(uuid.bytes().begin(), Uuid::size, at);
-        at = std::copy_n(key.view().begin(), key_size, at);
-    }
-    return out;
-}
-
-Result<EscrowedKeys> unpacked(const Uuid& manager, ByteView bytes) {
-    ByteReader reader(bytes);
-    EscrowedKeys keys;
-    keys.manager = manager;
-    VTPM_TRY(const ByteView root, reader.bytes(key_size));
-    keys.root = SecretBytes::copy_of(root);
-    while (reader.left() > 0) {
-        VTPM_TRY(const ByteView raw, reader.bytes(Uuid::size));
-        VTPM_TRY(const Uuid uuid, Uuid::from_bytes(raw));
-        VTPM_TRY(const ByteView key, reader.bytes(key_size));
-        keys.groups.emplace_back(uuid, SecretBytes::copy_of(key));
-    }
-    return keys;
 }
 
 struct Envelope {
     Uuid manager;
+    Uuid owner;
     ByteView recipient;
     ByteView ephemeral;
     ByteView wrapped;
@@ -161,6 +141,8 @@ Result<Envelope> parse(ByteView blob) {
     Envelope envelope;
     VTPM_TRY(const ByteView manager, reader.bytes(Uuid::size));
     VTPM_TRY(envelope.manager, Uuid::from_bytes(manager));
+    VTPM_TRY(const ByteView owner, reader.bytes(Uuid::size));
+    VTPM_TRY(envelope.owner, Uuid::from_bytes(owner));
     VTPM_TRY(envelope.recipient, sized(reader));
     VTPM_TRY(envelope.ephemeral, sized(reader));
     VTPM_TRY(envelope.wrapped, sized(reader));
@@ -190,24 +172,36 @@ Result<Bytes> recovery_public(const SecretBytes& pem) {
     return point_of(key.get());
 }
 
-Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKeys& keys) {
+Result<Bytes> recovery_public(std::string_view pem) {
+    const std::unique_ptr<BIO, FreeKey> text(
+        BIO_new_mem_buf(pem.data(), static_cast<int>(std::min<std::size_t>(pem.size(), 16384))));
+    const Key key(text ? PEM_read_bio_PUBKEY(text.get(), nullptr, nullptr, nullptr) : nullptr);
+    if (!key || EVP_PKEY_is_a(key.get(), "EC") != 1)
+        return fail(Errc::invalid_argument, "not a P-256 public key in PEM");
+    VTPM_TRY(const Bytes point, point_of(key.get()));
+    VTPM_CHECK(key_of_point(point));  // P-256 and no other curve
+    return point;
+}
+
+Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKey& key) {
     VTPM_TRY(const Key recipient, key_of_point(recovery_public_point));
     VTPM_TRY(const Key ephemeral, make_key());
     VTPM_TRY(const Bytes ephemeral_point, point_of(ephemeral.get()));
     VTPM_TRY(const SecretBytes wrapping, agree(ephemeral.get(), recipient.get(), ephemeral_point,
-                                               recovery_public_point, keys.manager));
-    VTPM_TRY(const Bytes wrapped, wrap_key(wrapping, packed(keys)));
+                                               recovery_public_point, key.manager, key.owner));
+    VTPM_TRY(const Bytes wrapped, wrap_key(wrapping, key.key));
     return ByteWriter()
         .bytes(as_bytes(magic))
         .u32(escrow_version)
-        .bytes(keys.manager.bytes())
+        .bytes(key.manager.bytes())
+        .bytes(key.owner.bytes())
         .sized(recovery_public_point)
         .sized(ephemeral_point)
         .sized(wrapped)
         .take();
 }
 
-Result<EscrowedKeys> open_escrow(const SecretBytes& pem, ByteView blob) {
+Result<EscrowedKey> open_escrow(const SecretBytes& pem, ByteView blob) {
     VTPM_TRY(const Key own, key_of_pem(pem));
     VTPM_TRY(const Bytes own_point, point_of(own.get()));
     auto envelope = parse(blob);
@@ -220,13 +214,14 @@ Result<EscrowedKeys> open_escrow(const SecretBytes& pem, ByteView blob) {
         return fail(Errc::invalid_argument, "this is not the recovery key of this vault");
     }
     VTPM_TRY(const Key ephemeral, key_of_point(envelope->ephemeral));
-    VTPM_TRY(const SecretBytes wrapping, agree(own.get(), ephemeral.get(), envelope->ephemeral,
-                                               envelope->recipient, envelope->manager));
-    VTPM_TRY(const SecretBytes content, unwrap_key(wrapping, envelope->wrapped));
-    auto keys = unpacked(envelope->manager, content.view());
-    if (!keys)
+    VTPM_TRY(const SecretBytes wrapping,
+             agree(own.get(), ephemeral.get(), envelope->ephemeral, envelope->recipient,
+                   envelope->manager, envelope->owner));
+    EscrowedKey out{envelope->manager, envelope->owner, {}};
+    VTPM_TRY(out.key, unwrap_key(wrapping, envelope->wrapped));
+    if (out.key.size() != key_size)
         return fail(Errc::corrupt, "the escrow is damaged");
-    return keys;
+    return out;
 }
 
 }  // namespace vtpm::vault

@@ -20,11 +20,16 @@ constexpr std::array tables{
           "CREATE TABLE anchors(slot INTEGER PRIMARY KEY, epoch INTEGER, previous BLOB,"
           " state BLOB, tokens INTEGER, counted_at INTEGER, chip_writes INTEGER,"
           " recoveries INTEGER, committed INTEGER, salt BLOB, mac BLOB)"},
-    // One row a group of instances; `mac` covers the row.
+    // Signed statements, see approvals.h. Not covered by any MAC: they are kept while the vault is
+    // locked, too.
+    Table{"approvals",
+          "CREATE TABLE approvals(id INTEGER PRIMARY KEY, group_uuid BLOB, made INTEGER,"
+          " counter_limit INTEGER, pcrs BLOB, signature BLOB)"},
+    // One row a group of instances, deleted ones too; `mac` covers the row.
     Table{"groups",
-          "CREATE TABLE groups(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, generation INTEGER,"
-          " config_sequence INTEGER, sealed_public BLOB, sealed_private BLOB, key_check BLOB,"
-          " mac BLOB)"},
+          "CREATE TABLE groups(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, deleted INTEGER,"
+          " generation INTEGER, config_sequence INTEGER, sealed_public BLOB, sealed_private BLOB,"
+          " key_check BLOB, approver BLOB, pcrs BLOB, escrow BLOB, mac BLOB)"},
     // One row an instance, deleted ones too; `mac` covers the row, bytes_K and digest_K are those
     // of kind K.
     Table{"instances",
@@ -34,22 +39,27 @@ constexpr std::array tables{
           " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB, "
           "digest_1 BLOB, digest_2 BLOB,"
           " digest_3 BLOB, mac BLOB)"},
+    // Who did what to what and when, see journal.h; `mac` covers the line and the one before it.
+    Table{"journal",
+          "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"
+          " subject TEXT, previous BLOB, mac BLOB)"},
     // id is 4 * instances.id + kind; content is what record_cipher.h says.
     Table{"records",
           "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"
           " REFERENCES instances(id), generation INTEGER, sequence INTEGER, anchor BLOB,"
           " content BLOB)"},
     // One row: a MAC over the set of all other rows, so that none is missing or older, and where
-    // that state stands: so many writes after an anchor.
+    // that state stands: so many writes after an anchor. `journal` is the MAC of its last line.
     Table{"total",
           "CREATE TABLE total(id INTEGER PRIMARY KEY, anchor BLOB, pending BLOB, writes INTEGER,"
-          " mac BLOB)"},
+          " journal BLOB, mac BLOB)"},
     // One row: what is needed to open the rest.
     Table{"vault",
           "CREATE TABLE vault(id INTEGER PRIMARY KEY, manager BLOB, created INTEGER,"
           " chip_public BLOB, chip_name BLOB, chip_manufacturer TEXT, chip_firmware TEXT,"
-          " root_public BLOB, root_private BLOB, default_group BLOB, escrow BLOB,"
-          " cell_index INTEGER, cell_auth BLOB, mac BLOB)"},
+          " root_public BLOB, root_private BLOB, default_group BLOB,"
+          " recovery_point BLOB, escrow BLOB, cell_index INTEGER, cell_auth BLOB, anchor_key BLOB,"
+          " counter_index INTEGER, latch_index INTEGER, latch_value INTEGER, mac BLOB)"},
 };
 
 Result<std::int64_t> pragma(Database& database, const std::string& name) {

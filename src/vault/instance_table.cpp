@@ -9,15 +9,16 @@ namespace {
 
 constexpr std::int64_t max_id = std::int64_t{1} << 40U;
 constexpr std::string_view put_total =
-    "INSERT OR REPLACE INTO total(id, anchor, pending, writes, mac) VALUES(1, ?, ?, ?, ?)";
+    "INSERT OR REPLACE INTO total(id, anchor, pending, writes, journal, mac)"
+    " VALUES(1, ?, ?, ?, ?, ?)";
 
-Bytes state_text(const Uuid& manager, const Hash& surroundings, std::uint64_t count,
-                 const Hash& sum) {
+Bytes state_text(const Uuid& manager, const Beside& beside, std::uint64_t count, const Hash& sum) {
     return ByteWriter()
         .sized(as_bytes("xen-vtpm state"))
         .u32(format_version)
         .bytes(manager.bytes())
-        .bytes(surroundings)
+        .bytes(beside.surroundings)
+        .bytes(beside.journal)
         .u64(count)
         .bytes(sum)
         .take();
@@ -89,23 +90,22 @@ bool InstanceTable::complete_sum(std::vector<InstanceRow*>& damaged, std::size_t
     return false;
 }
 
-Hash InstanceTable::empty_state(const TableKeys& keys, const Uuid& manager,
-                                const Hash& surroundings) {
-    return hmac_sha256(keys.total.view(), state_text(manager, surroundings, 0, Hash{}));
+Hash InstanceTable::empty_state(const TableKeys& keys, const Uuid& manager, const Beside& beside) {
+    return hmac_sha256(keys.total.view(), state_text(manager, beside, 0, Hash{}));
 }
 
 Result<void> InstanceTable::write_total(Database& database, const TableKeys& keys,
                                         const Uuid& manager, const Hash& state,
-                                        const Position& position) {
+                                        const Position& position, const Hash& journal) {
     VTPM_TRY(Statement put, database.prepare(std::string(put_total)));
     return put.run(ByteView(position.anchor), ByteView(position.pending),
-                   static_cast<std::int64_t>(position.writes),
+                   static_cast<std::int64_t>(position.writes), ByteView(journal),
                    ByteView(total_mac(keys, manager, state, position)));
 }
 
 Result<void> InstanceTable::read_total(Hash& mac) {
-    VTPM_TRY(Statement query,
-             database_->prepare("SELECT anchor, pending, writes, mac FROM total WHERE id = 1"));
+    VTPM_TRY(Statement query, database_->prepare("SELECT anchor, pending, writes, journal, mac"
+                                                 " FROM total WHERE id = 1"));
     VTPM_CHECK(query.start());
     VTPM_TRY(const bool row, query.next());
     if (row) {
@@ -113,6 +113,7 @@ Result<void> InstanceTable::read_total(Hash& mac) {
         position_.anchor = columns.hash();
         position_.pending = columns.hash();
         position_.writes = static_cast<std::uint64_t>(columns.integer());
+        beside_.journal = columns.hash();
         mac = columns.hash();
         if (columns.sound())
             return {};
@@ -210,8 +211,8 @@ std::vector<const InstanceRow*> InstanceTable::all() const {
     return out;
 }
 
-Hash InstanceTable::state_of(const Hash& sum, std::uint64_t count, const Hash& surroundings) const {
-    return hmac_sha256(keys_->total.view(), state_text(manager_, surroundings, count, sum));
+Hash InstanceTable::state_of(const Hash& sum, std::uint64_t count, const Beside& beside) const {
+    return hmac_sha256(keys_->total.view(), state_text(manager_, beside, count, sum));
 }
 
 // Adding and taking out are the same act.
@@ -221,7 +222,8 @@ void InstanceTable::toggle(Hash& sum, const Hash& mac) const {
         sum[i] ^= part[i];
 }
 
-Result<void> InstanceTable::commit(InstanceRow row, const std::function<Result<void>()>& also) {
+Result<void> InstanceTable::commit(InstanceRow row, const Beside& beside,
+                                   const std::function<Result<void>()>& also) {
     row.mac = mac_of(row, manager_, keys_->meta);
     row.counted = true;
     Hash sum = sum_;
@@ -251,10 +253,11 @@ Result<void> InstanceTable::commit(InstanceRow row, const std::function<Result<v
     }
     if (also)
         VTPM_CHECK(also());
-    VTPM_CHECK(write_position(state_of(sum, counted, surroundings_)));
+    VTPM_CHECK(write_position(state_of(sum, counted, beside), beside));
     VTPM_CHECK(transaction.commit());
 
     ++position_.writes;
+    beside_ = beside;
     sum_ = sum;
     counted_ = counted;
     unsound_.erase(row.facts.uuid);
@@ -262,21 +265,21 @@ Result<void> InstanceTable::commit(InstanceRow row, const std::function<Result<v
     return {};
 }
 
-Result<void> InstanceTable::commit_surroundings(const Hash& digest,
-                                                const std::function<Result<void>()>& write) {
+Result<void> InstanceTable::commit_beside(const Beside& beside,
+                                          const std::function<Result<void>()>& write) {
     VTPM_TRY(Transaction transaction, Transaction::begin(*database_));
     VTPM_CHECK(write());
-    VTPM_CHECK(write_position(state_of(sum_, counted_, digest)));
+    VTPM_CHECK(write_position(state_with(beside), beside));
     VTPM_CHECK(transaction.commit());
     ++position_.writes;
-    surroundings_ = digest;
+    beside_ = beside;
     return {};
 }
 
-Result<void> InstanceTable::write_position(const Hash& state) {
+Result<void> InstanceTable::write_position(const Hash& state, const Beside& beside) {
     const Position next{position_.anchor, position_.pending, position_.writes + 1};
     return put_total_->run(ByteView(next.anchor), ByteView(next.pending),
-                           static_cast<std::int64_t>(next.writes),
+                           static_cast<std::int64_t>(next.writes), ByteView(beside.journal),
                            ByteView(total_mac(*keys_, manager_, state, next)));
 }
 

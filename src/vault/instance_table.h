@@ -29,27 +29,33 @@ struct Position {
     std::uint64_t writes = 0;
 };
 
+// What belongs to the state of the vault beside the instances.
+struct Beside {
+    Hash surroundings{};  // a digest of the other tables that matter
+    Hash journal{};       // the MAC of its last line
+};
+
 class InstanceTable {
   public:
     // Damaged rows beyond this make the table as a whole unreadable.
     static constexpr std::size_t max_damaged = 6;
 
-    // `surroundings` is a digest of what belongs to the state beside the instances. Errc::corrupt
-    // if rows are missing or of another state than the rest, or the table cannot be read. Rows that
+    // `surroundings` as in Beside; the journal's last MAC is read from the disk. Errc::corrupt if
+    // rows are missing or of another state than the rest, or the table cannot be read. Rows that
     // do not verify are kept, in quarantine.
     static Result<InstanceTable> read(Database& database, const TableKeys& keys,
                                       const Uuid& manager, const Hash& surroundings);
 
     // The state of a table without rows, for setup.
-    static Hash empty_state(const TableKeys& keys, const Uuid& manager, const Hash& surroundings);
+    static Hash empty_state(const TableKeys& keys, const Uuid& manager, const Beside& beside);
     // Writes the one row of `total`, for setup.
     static Result<void> write_total(Database& database, const TableKeys& keys, const Uuid& manager,
-                                    const Hash& state, const Position& position);
+                                    const Hash& state, const Position& position,
+                                    const Hash& journal);
 
-    Hash state() const { return state_of(sum_, counted_, surroundings_); }
-    Hash state_with(const Hash& surroundings) const {
-        return state_of(sum_, counted_, surroundings);
-    }
+    Hash state() const { return state_with(beside_); }
+    Hash state_with(const Beside& beside) const { return state_of(sum_, counted_, beside); }
+    const Beside& beside() const { return beside_; }
     const Position& position() const { return position_; }
     // An anchor of exactly this state was committed.
     void follow(const Hash& anchor) { position_ = {anchor, {}, 0}; }
@@ -70,13 +76,16 @@ class InstanceTable {
     // Some row did not verify when the vault was opened and was not removed since.
     bool in_doubt() const { return !unsound_.empty(); }
 
-    // Commits `row` (new, or replacing the one with its id) together with what `also` writes.
-    // Damaged rows with the same uuid go.
-    Result<void> commit(InstanceRow row, const std::function<Result<void>()>& also = {});
+    // Commits `row` (new, or replacing the one with its id) together with what `also` writes, and
+    // what is then beside it. Damaged rows with the same uuid go.
+    Result<void> commit(InstanceRow row, const Beside& beside,
+                        const std::function<Result<void>()>& also);
+    Result<void> commit(InstanceRow row, const std::function<Result<void>()>& also) {
+        return commit(std::move(row), Beside(beside_), also);
+    }
 
-    // Commits a change of the surroundings, which `write` writes.
-    Result<void> commit_surroundings(const Hash& digest,
-                                     const std::function<Result<void>()>& write);
+    // Commits a change of what is beside it, which `write` writes.
+    Result<void> commit_beside(const Beside& beside, const std::function<Result<void>()>& write);
 
     // Marks an instance until the vault is opened again; nothing is written.
     void quarantine(const Uuid& uuid, std::string_view why);
@@ -84,7 +93,7 @@ class InstanceTable {
   private:
     InstanceTable(Database& database, const TableKeys& keys, const Uuid& manager,
                   const Hash& surroundings)
-        : database_(&database), keys_(&keys), manager_(manager), surroundings_(surroundings) {}
+        : database_(&database), keys_(&keys), manager_(manager), beside_{surroundings, {}} {}
 
     struct Damaged {
         std::int64_t id;
@@ -97,15 +106,15 @@ class InstanceTable {
     bool complete_sum(std::vector<InstanceRow*>& damaged, std::size_t from, const Hash& mac);
     void take_in(InstanceRow row);
     void keep(InstanceRow row);
-    Hash state_of(const Hash& sum, std::uint64_t count, const Hash& surroundings) const;
+    Hash state_of(const Hash& sum, std::uint64_t count, const Beside& beside) const;
     void toggle(Hash& sum, const Hash& mac) const;
     Result<void> write(const InstanceRow& row);
-    Result<void> write_position(const Hash& state);
+    Result<void> write_position(const Hash& state, const Beside& beside);
 
     Database* database_;
     const TableKeys* keys_;
     Uuid manager_;
-    Hash surroundings_;
+    Beside beside_;
     std::optional<Statement> put_;
     std::optional<Statement> erase_records_;
     std::optional<Statement> erase_;

@@ -4,8 +4,11 @@ namespace vtpm::vault {
 
 TableKeys derive_table_keys(const SecretBytes& root) {
     return {derive_key(root, "xen-vtpm K_meta 1"), derive_key(root, "xen-vtpm K_sum 1"),
-            derive_key(root, "xen-vtpm K_total 1"), derive_key(root, "xen-vtpm K_anchor 1"),
-            derive_key(root, "xen-vtpm K_cell 1")};
+            derive_key(root, "xen-vtpm K_total 1"), derive_key(root, "xen-vtpm K_cell 1")};
+}
+
+SecretBytes derive_journal_key(const SecretBytes& anchor_key) {
+    return derive_key(anchor_key, "xen-vtpm K_journal 1");
 }
 
 Hash group_key_check(const SecretBytes& group_key) {

@@ -4,8 +4,10 @@
 //    +- HKDF "xen-vtpm K_meta 1"   MACs of the rows
 //    +- HKDF "xen-vtpm K_sum 1"    hides what each row adds to the sum over the table
 //    +- HKDF "xen-vtpm K_total 1"  MAC of that sum
-//    +- HKDF "xen-vtpm K_anchor 1" MACs of the anchors
-//    +- HKDF "xen-vtpm K_cell 1"   AES-256-KW: the commit cell's authorization value
+//    +- HKDF "xen-vtpm K_cell 1"   AES-256-KW: the commit cell's authorization value, and
+//        +- K_anchor  32 bytes, random: MACs of the anchors. Not derived, so that a new K_root
+//            |        leaves the anchor that the chip's cell names as it is
+//            +- HKDF "xen-vtpm K_journal 1" MACs of the journal's lines
 //   K_grp   32 bytes, sealed to the chip by itself, independent of K_root
 //    +- AES-256-KW: K_inst, random per instance and generation; lies in the instance's row only
 //        +- HKDF "xen-vtpm K_store 1"  tells a repeated store() from another one
@@ -20,11 +22,11 @@ struct TableKeys {
     SecretBytes meta;
     SecretBytes sum;
     SecretBytes total;
-    SecretBytes anchor;
     SecretBytes cell;
 };
 
 TableKeys derive_table_keys(const SecretBytes& root);
+SecretBytes derive_journal_key(const SecretBytes& anchor_key);
 
 // Shows whether the chip gave the right K_grp, without showing K_grp.
 Hash group_key_check(const SecretBytes& group_key);

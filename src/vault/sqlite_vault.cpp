@@ -9,23 +9,6 @@
 
 namespace vtpm::vault {
 
-namespace {
-
-// The state on the disk has verified, so we wrote it; but was it the last that we wrote? It is if
-// it follows the anchor that the chip names, or is just what that anchor is about.
-Result<void> check_newest(const Epochs& epochs, const InstanceTable& instances) {
-    const Position& position = instances.position();
-    if (position.anchor == epochs.name() || position.pending == epochs.name() ||
-        instances.state() == epochs.current().state) {
-        return {};
-    }
-    return fail(Errc::rolled_back,
-                "the chip remembers another state of the vault than the one on the disk, parts of "
-                "which were put back; if you have done it, from a backup: vtpmctl recover");
-}
-
-}  // namespace
-
 SqliteVault::SqliteVault(std::filesystem::path directory, chip::Chip& chip)
     : directory_(std::move(directory)), chip_(chip) {
     if (auto opened = open_disk(); !opened)
@@ -47,6 +30,9 @@ Result<void> SqliteVault::open_disk() {
     VTPM_CHECK(check_format(*disk->database));
     VTPM_CHECK(disk->database->use_log());
     VTPM_TRY(disk->record, read_vault_record(*disk->database));
+    VTPM_TRY(disk->groups, read_group_records(*disk->database));
+    if (disk->find_group(disk->record.default_group) == nullptr)
+        return fail(Errc::corrupt, "vault.db has lost the row of the default group");
     disk_ = std::move(disk);
     return {};
 }
@@ -55,14 +41,17 @@ Status SqliteVault::status() {
     Status status;
     status.phase = unlocked_ ? Phase::open : set_up_ ? Phase::locked : Phase::not_set_up;
     status.reason = reason_;
-    status.binding = "this chip only; not to what was booted (no PCR policy yet)";
     if (!disk_)
         return status;
+    status.binding = binding_text();
+    status.latch = !disk_->record.boot_latch() ? LatchState::none
+                   : latch_closed_             ? LatchState::closed
+                                               : LatchState::open;
     const auto& record = disk_->record;
     status.manager = record.manager;
     status.chip = record.chip.manufacturer + " " + record.chip.firmware + ", storage key " +
                   to_hex(record.chip.srk_name);
-    status.recovery = !record.escrow.empty();
+    status.recovery = !record.recovery_point.empty();
     status.format = format_version;
     if (!unlocked_)
         return status;
@@ -71,6 +60,9 @@ Status SqliteVault::status() {
     status.freshness = Freshness{anchor.epoch,       anchor.committed,
                                  epochs.writes(),    epochs.tokens(unix_seconds()),
                                  anchor.chip_writes, anchor.recoveries};
+    for (const auto& group : disk_->groups)
+        status.groups += group.deleted ? 0 : 1;
+    status.closed_groups = unlocked_->closed.size();
     for (const InstanceRow* const row : unlocked_->instances->all()) {
         ++status.instances;
         if (row->quarantined())
@@ -91,63 +83,83 @@ Status SqliteVault::status() {
     return status;
 }
 
-Result<void> SqliteVault::unlock() {
-    if (unlocked_)
-        return {};
-    auto done = try_unlock();
-    reason_.reset();
-    if (!done)
-        reason_ = done.error();
-    return done;
+// For people.
+std::string SqliteVault::binding_text() const {
+    const GroupRecord& group = *disk_->find_group(disk_->record.default_group);
+    if (group.approver.empty())
+        return "this chip only; not to what was booted: whoever runs any system on this host as "
+               "root can have them (vtpmctl approver --help)";
+    std::string pcrs;
+    for (const std::uint8_t number : group.pcrs)
+        pcrs += (pcrs.empty() ? "" : ",") + std::to_string(number);
+    return "this chip, and boots that are approved over PCRs " + pcrs +
+           " by the key with SHA-256 " + to_hex(sha256(group.approver)).substr(0, 16);
 }
 
-Result<void> SqliteVault::try_unlock() {
-    VTPM_CHECK(open_disk());
+Result<SqliteVault::Disk*> SqliteVault::disk() {
+    if (!disk_)
+        VTPM_CHECK(open_disk());
     if (!disk_)
         return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
-    late_commit_.reset();
-    Database& database = *disk_->database;
-    const VaultRecord& record = disk_->record;
-    VTPM_CHECK(database.check());
-    VTPM_CHECK(chip_.expect(record.chip));
+    return disk_.get();
+}
 
-    auto unlocked = std::make_unique<Unlocked>();
-    {
-        VTPM_TRY(const SecretBytes root, unseal_key(chip_, record.root));
-        unlocked->keys = derive_table_keys(root);
+Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {
+    if (unlocked_)
+        return unlocked_.get();
+    if (!set_up_)
+        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
+    return fail(Errc::locked,
+                "the vault is locked" + (reason_ ? ": " + reason_->context : std::string()));
+}
+
+// All that an operator changes is changed here.
+Result<void> SqliteVault::make(Change change, bool urgent) {
+    Unlocked& open = *unlocked_;
+    const VaultRecord& before = disk_->record;
+    if (change.record)
+        change.record->mac = mac_of(*change.record, open.keys.meta);
+    std::vector<GroupRecord> groups = disk_->groups;
+    for (auto& group : change.groups) {
+        group.mac = mac_of(group, before.manager, open.keys.meta);
+        const auto same = [&](const GroupRecord& other) { return other.id == group.id; };
+        const auto old = std::find_if(groups.begin(), groups.end(), same);
+        if (old == groups.end()) {
+            groups.push_back(group);
+        } else {
+            *old = group;
+        }
     }
-    const SecretBytes& meta = unlocked->keys.meta;
-    if (!equal_constant_time(mac_of(record, meta), record.mac)) {
-        return fail(Errc::corrupt,
-                    "the row of the vault itself does not verify with the key from the chip");
+    Event event;
+    event.at = unix_seconds();
+    event.actor = actor_.empty() ? "vtpmmgrd" : actor_;
+    event.action = change.action;
+    event.subject = change.subject;
+    VTPM_TRY(const auto line, open.journal->next(event, open.instances->beside().journal));
+    const Beside beside{surroundings_of(change.record.value_or(before), groups), line.mac};
+    const auto write_all = [&]() -> Result<void> {
+        VTPM_CHECK(open.journal->write(line));
+        if (change.record)
+            VTPM_CHECK(write(*disk_->database, *change.record));
+        for (const auto& group : change.groups)
+            VTPM_CHECK(write(*disk_->database, group));
+        return change.also ? change.also() : Result<void>();
+    };
+    if (change.row) {
+        VTPM_CHECK(open.instances->commit(std::move(*change.row), beside, write_all));
+    } else {
+        VTPM_CHECK(open.instances->commit_beside(beside, write_all));
     }
-    VTPM_TRY(unlocked->group, read_group_record(database, record.default_group));
-    const GroupRecord& group = unlocked->group;
-    if (!equal_constant_time(mac_of(group, record.manager, meta), group.mac)) {
-        return fail(Errc::corrupt, "the row of the default group does not verify");
-    }
-    VTPM_TRY(unlocked->group_key, unseal_key(chip_, group.key));
-    if (!equal_constant_time(group_key_check(unlocked->group_key), group.key_check)) {
-        return fail(Errc::chip, NextAction::ask_operator,
-                    "the chip gave another group key than the one it was given");
-    }
-    VTPM_TRY(SecretBytes cell_auth, unwrap_key(unlocked->keys.cell, record.cell_auth));
-    unlocked->epochs.emplace(chip_, database, record.manager,
-                             CommitCell{static_cast<chip::CellIndex>(record.cell),
-                                        std::move(cell_auth), cell_tag(record.manager)},
-                             unlocked->keys.anchor.clone());
-    VTPM_CHECK(unlocked->epochs->resume());
-    VTPM_TRY(unlocked->instances, InstanceTable::read(database, unlocked->keys, record.manager,
-                                                      surroundings_of(record, group)));
-    VTPM_CHECK(check_newest(*unlocked->epochs, *unlocked->instances));
-    VTPM_TRY(unlocked->records, RecordTable::open(database));
-    VTPM_CHECK(VaultDirectory(directory_).mark(record.manager));
-    unlocked_ = std::move(unlocked);
-    if (auto folded = fold(); !folded) {
-        unlocked_.reset();
-        return folded;
-    }
+    if (change.record)
+        disk_->record = std::move(*change.record);
+    disk_->groups = std::move(groups);
+    wrote(urgent);
     return {};
+}
+
+// What was overwritten in the database (secure_delete) still lies in older frames of its log.
+void SqliteVault::erase_log() {
+    erasing_ = !disk_->database->checkpoint(Database::Checkpoint::truncate);
 }
 
 // What was written since the last commit, by a manager that did not end in order, is committed
@@ -198,15 +210,6 @@ Result<void> SqliteVault::close() {
     return commit_epoch();
 }
 
-Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {
-    if (unlocked_)
-        return unlocked_.get();
-    if (!set_up_)
-        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
-    return fail(Errc::locked,
-                "the vault is locked" + (reason_ ? ": " + reason_->context : std::string()));
-}
-
 Result<const InstanceRow*> SqliteVault::Unlocked::usable(const Uuid& uuid) const {
     const InstanceRow* const row = instances->find(uuid);
     if (row == nullptr) {
@@ -227,30 +230,38 @@ Result<const InstanceRow*> SqliteVault::Unlocked::usable(const Uuid& uuid) const
     return row;
 }
 
-Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed) {
-    auto key = chip.unseal(sealed);
-    if (!key && key.error().code == Errc::wrong_chip) {
-        // expect() has proved the chip to be the right one, so it is the object that is not.
-        return fail(Errc::corrupt, "a sealed key on the disk was changed: " + key.error().context);
-    }
-    if (key && key->size() != key_size) {
-        return fail(Errc::chip, NextAction::ask_operator, "the chip gave a key of the wrong size");
-    }
-    return key;
+Result<const SecretBytes*> SqliteVault::Unlocked::group_key(std::int64_t group) const {
+    if (const auto key = group_keys.find(group); key != group_keys.end())
+        return &key->second;
+    const auto why = closed.find(group);
+    return fail(
+        Errc::locked,
+        "its group is closed" + (why == closed.end() ? std::string() : ": " + why->second.context));
 }
 
-Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key) {
-    VTPM_TRY(chip::SealedObject sealed, chip.seal(key));
-    VTPM_TRY(const SecretBytes again, unseal_key(chip, sealed));
-    if (!equal_constant_time(again.view(), key.view())) {
-        return fail(Errc::chip, NextAction::ask_operator,
-                    "the chip unseals something else than it sealed");
-    }
-    return sealed;
+const GroupRecord* SqliteVault::Disk::find_group(const Uuid& uuid) const {
+    const auto found = std::find_if(groups.begin(), groups.end(),
+                                    [&](const GroupRecord& group) { return group.uuid == uuid; });
+    return found == groups.end() ? nullptr : &*found;
 }
 
-Hash surroundings_of(const VaultRecord& record, const GroupRecord& group) {
-    return sha256(ByteWriter().bytes(record.mac).bytes(group.mac).take());
+Result<const GroupRecord*> SqliteVault::Disk::live_group(const Uuid& uuid) const {
+    const GroupRecord* const group = find_group(uuid);
+    if (group == nullptr || group->deleted)
+        return fail(Errc::not_found, "no group " + uuid.to_string());
+    return group;
+}
+
+Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups) {
+    ByteWriter writer;
+    writer.bytes(record.mac).u64(groups.size());
+    for (const auto& group : groups)
+        writer.bytes(group.mac);
+    return sha256(writer.written());
+}
+
+std::string subject_of(std::string_view name, const Uuid& uuid) {
+    return std::string(name) + " (" + uuid.to_string() + ")";
 }
 
 std::int64_t unix_seconds() {

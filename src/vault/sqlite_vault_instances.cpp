@@ -70,21 +70,25 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     if (instances.size() >= max_instances) {
         return fail(Errc::too_large, "the vault holds no more instances");
     }
+    VTPM_TRY(const GroupRecord* const group,
+             disk_->live_group(wanted.group.value_or(disk_->record.default_group)));
+    VTPM_TRY(const SecretBytes* const group_key, open->group_key(group->id));
     InstanceRow row;
     VTPM_TRY(row.facts.uuid, unused_uuid(instances, wanted.uuid));
     row.id = instances.next_id();
-    row.group_id = open->group.id;
+    row.group_id = group->id;
     row.facts.name = wanted.name;
     row.facts.tpm = wanted.tpm;
-    row.facts.group = open->group.uuid;
+    row.facts.group = group->uuid;
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;
     row.facts.created = unix_seconds();
     VTPM_TRY(const SecretBytes key, random_secret(key_size));
-    VTPM_TRY(row.wrapped_key, wrap_key(open->group_key, key));
+    VTPM_TRY(row.wrapped_key, wrap_key(*group_key, key));
     Instance made = row.facts;
-    VTPM_CHECK(instances.commit(std::move(row)));
-    wrote(true);
+    VTPM_CHECK(make(
+        {.action = "create", .subject = subject_of(made.name, made.uuid), .row = std::move(row)},
+        true));
     return made;
 }
 
@@ -132,6 +136,13 @@ Result<Instance> SqliteVault::get(const Uuid& uuid) {
     return usable->facts;
 }
 
+Result<void> SqliteVault::check_usable(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
+    VTPM_CHECK(open->group_key(row->group_id));
+    return {};
+}
+
 Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const InstanceRow* const old, open->usable(uuid));
@@ -141,8 +152,10 @@ Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     InstanceRow row = *old;
     row.facts.name = name;
     Instance renamed = row.facts;
-    VTPM_CHECK(open->instances->commit(std::move(row)));
-    wrote(false);
+    VTPM_CHECK(make({.action = "rename",
+                     .subject = subject_of(old->facts.name, uuid) + " to " + renamed.name,
+                     .row = std::move(row)},
+                    false));
     return renamed;
 }
 
@@ -155,7 +168,11 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
     InstanceRow row = *old;
     row.facts.state = InstanceState::deleted;
     row.facts.bytes = 0;
-    row.group_id = open->group.id;  // of a damaged row not even this is known
+    if (disk_->find_group(row.facts.group) == nullptr || !row.sound) {
+        // Of a damaged row not even this is known.
+        row.facts.group = disk_->record.default_group;
+    }
+    row.group_id = disk_->find_group(row.facts.group)->id;
     row.wrapped_key.clear();
     row.last_store.reset();
     row.digests = {};
@@ -167,11 +184,12 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
     if (row.facts.tpm == 0)
         row.facts.tpm = 1;
     const std::int64_t id = row.id;
-    VTPM_CHECK(
-        open->instances->commit(std::move(row), [&] { return open->records->erase_all(id); }));
-    wrote(true);
-    // The row is overwritten (secure_delete), but older frames of the log still hold the key.
-    erasing_ = !disk_->database->checkpoint(Database::Checkpoint::truncate);
+    VTPM_CHECK(make({.action = "delete",
+                     .subject = subject_of(row.facts.name, uuid),
+                     .row = std::move(row),
+                     .also = [&] { return open->records->erase_all(id); }},
+                    true));
+    erase_log();
     return {};
 }
 

@@ -1,8 +1,14 @@
 // What a SqliteVault holds in its two stages; see sqlite_vault.h. Private to the vault room.
 #pragma once
 
+#include <functional>
+#include <map>
+
+#include "approvals.h"
 #include "epochs.h"
+#include "group_record.h"
 #include "instance_table.h"
+#include "journal.h"
 #include "key_schedule.h"
 #include "key_wrap.h"
 #include "record_table.h"
@@ -11,45 +17,72 @@
 
 namespace vtpm::vault {
 
+inline constexpr std::size_t max_groups = 1000;  // deleted ones count
+
 struct SqliteVault::Disk {
     std::unique_ptr<Database> database;
-    VaultRecord record;  // verified once unlocked
+    VaultRecord record;               // verified once unlocked, as are
+    std::vector<GroupRecord> groups;  // by id
+
+    // nullptr if there is none. Deleted ones too.
+    const GroupRecord* find_group(const Uuid& uuid) const;
+    // Errc::not_found if there is none, or it is deleted.
+    Result<const GroupRecord*> live_group(const Uuid& uuid) const;
+    bool is_default(const GroupRecord& group) const { return group.uuid == record.default_group; }
 };
 
 struct SqliteVault::Unlocked {
+    SecretBytes root;
     TableKeys keys;
+    SecretBytes anchor_key;
     std::optional<Epochs> epochs;
-    GroupRecord group;  // the default one, so far the only one
-    SecretBytes group_key;
+    std::map<std::int64_t, SecretBytes> group_keys;  // of the open groups, by id
+    std::map<std::int64_t, Error> closed;            // why the others are not
     std::optional<InstanceTable> instances;
     std::optional<RecordTable> records;
+    std::optional<Journal> journal;
 
     // Of an instance that may be used. Errc::not_found, or Errc::corrupt for one in quarantine.
     Result<const InstanceRow*> usable(const Uuid& uuid) const;
 
-    // K_inst. Errc::corrupt if it does not unwrap.
+    // Errc::locked while the group is closed.
+    Result<const SecretBytes*> group_key(std::int64_t group) const;
+
+    // K_inst. Errc::corrupt if it does not unwrap, locked while its group is closed.
     Result<SecretBytes> instance_key(const InstanceRow& row) const {
-        return unwrap_key(group_key, row.wrapped_key);
+        VTPM_TRY(const SecretBytes* const under, group_key(row.group_id));
+        return unwrap_key(*under, row.wrapped_key);
     }
 };
 
-// Errc::chip if the chip's answer has not the size of a key.
-Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed);
-
-// Sealed and unsealed once more: a key that the chip will not give back must not become the only
-// one.
-Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key);
-
-// A new recovery key, and the vault's keys in escrow to it; opened once to see that it does.
-struct Recovery {
-    SecretBytes pem;
-    Bytes escrow;
+// One change of an open vault, by somebody who answers for it: all of it and its line in the
+// journal are written at once. MACs are computed on the way.
+struct SqliteVault::Change {
+    std::string action;
+    std::string subject;
+    std::optional<InstanceRow> row = {};
+    std::optional<VaultRecord> record = {};
+    std::vector<GroupRecord> groups = {};
+    std::function<Result<void>()> also = {};
 };
-Result<Recovery> make_recovery(const Uuid& manager, const SecretBytes& root, const Uuid& group,
-                               const SecretBytes& group_key);
+
+// Where the keys come from: from the chip, from the forerunner of this process, from an escrow.
+struct SqliteVault::KeySource {
+    std::function<Result<SecretBytes>()> root;
+    std::function<Result<SecretBytes>(const GroupRecord&)> group;
+};
+
+// From two sources, neither of which alone needs to be good.
+Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose);
+
+// Checks who is to approve the boots of a group, and puts it into its record.
+Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into);
 
 // What belongs to the state of the vault beside the table of instances.
-Hash surroundings_of(const VaultRecord& record, const GroupRecord& group);
+Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups);
+
+// `name (uuid)`, for the journal.
+std::string subject_of(std::string_view name, const Uuid& uuid);
 
 std::int64_t unix_seconds();
 

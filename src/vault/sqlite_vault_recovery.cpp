@@ -1,91 +1,148 @@
-// SqliteVault::replace_recovery_key() and recover(): the ways out that an operator has.
-#include "new_cell.h"
+// SqliteVault's recovery key, and recover(): the ways out that an operator has.
+#include "new_index.h"
 #include "sqlite_vault_parts.h"
 #include "vtpm/vault/escrow.h"
 
 namespace vtpm::vault {
+namespace {
 
-Result<Recovery> make_recovery(const Uuid& manager, const SecretBytes& root, const Uuid& group,
-                               const SecretBytes& group_key) {
-    EscrowedKeys keys;
-    keys.manager = manager;
-    keys.root = root.clone();
-    keys.groups.emplace_back(group, group_key.clone());
-    Recovery recovery;
-    VTPM_TRY(recovery.pem, make_recovery_key());
-    VTPM_TRY(const Bytes point, recovery_public(recovery.pem));
-    VTPM_TRY(recovery.escrow, make_escrow(point, keys));
-    VTPM_TRY(const EscrowedKeys opened, open_escrow(recovery.pem, recovery.escrow));
-    if (opened.manager != manager || opened.groups.size() != 1 || opened.groups[0].first != group ||
-        !equal_constant_time(opened.root.view(), root.view()) ||
-        !equal_constant_time(opened.groups[0].second.view(), group_key.view()))
-        return fail(Errc::unavailable, "the escrow does not give back what was put in");
-    return recovery;
+Result<void> check_escrow(const SecretBytes& recovery_key, ByteView escrow, const Uuid& owner,
+                          const SecretBytes& key) {
+    VTPM_TRY(const EscrowedKey opened, open_escrow(recovery_key, escrow));
+    if (opened.owner != owner || !equal_constant_time(opened.key.view(), key.view()))
+        return fail(Errc::corrupt, "an escrow does not give back the key that was put in");
+    return {};
 }
 
-Result<SetupOutcome> SqliteVault::replace_recovery_key() {
-    VTPM_CHECK(unlocked());
-    VaultRecord record = disk_->record;
-    SetupOutcome outcome;
-    outcome.manager = record.manager;
-    VTPM_CHECK(chip_.expect(record.chip));  // it may have been swapped since the vault was opened
-    VTPM_TRY(const SecretBytes root, unseal_key(chip_, record.root));
-    VTPM_TRY(Recovery recovery,
-             make_recovery(record.manager, root, unlocked_->group.uuid, unlocked_->group_key));
-    record.escrow = std::move(recovery.escrow);
-    record.mac = mac_of(record, unlocked_->keys.meta);
-    // A chip that cheats here would put an escrow of the wrong root key on the disk.
-    if (!equal_constant_time(derive_table_keys(root).meta.view(), unlocked_->keys.meta.view())) {
-        return fail(Errc::chip, NextAction::ask_operator,
-                    "the chip gave another root key than when the vault was opened");
+}  // namespace
+
+// Puts every key that is at hand into a new escrow. A closed group's key cannot be.
+Result<void> SqliteVault::escrow_to(ByteView recovery_point, std::string_view action) {
+    if (!unlocked_->closed.empty())
+        return fail(Errc::locked,
+                    "a group is closed, so its key cannot be put into escrow; open "
+                    "it or delete it first");
+    Change change{.action = std::string(action),
+                  .subject = "SHA-256 " + to_hex(sha256(recovery_point)).substr(0, 16)};
+    change.record = disk_->record;
+    change.record->recovery_point = Bytes(recovery_point.begin(), recovery_point.end());
+    VTPM_TRY(change.record->escrow,
+             make_escrow(recovery_point, {change.record->manager, change.record->manager,
+                                          unlocked_->root.clone()}));
+    for (GroupRecord group : disk_->groups) {
+        const auto key = unlocked_->group_keys.find(group.id);
+        if (key == unlocked_->group_keys.end())
+            continue;
+        VTPM_TRY(group.escrow, make_escrow(recovery_point, {change.record->manager, group.uuid,
+                                                            key->second.clone()}));
+        change.groups.push_back(std::move(group));
     }
-    VTPM_CHECK(
-        unlocked_->instances->commit_surroundings(surroundings_of(record, unlocked_->group),
-                                                  [&] { return write(*disk_->database, record); }));
-    disk_->record = std::move(record);
-    wrote(true);
-    outcome.recovery_key_pem = std::move(recovery.pem);
+    return make(std::move(change), true);
+}
+
+Result<SetupOutcome> SqliteVault::replace_recovery_key(std::string_view recovery_public_pem) {
+    VTPM_CHECK(unlocked());
+    SetupOutcome outcome;
+    outcome.manager = disk_->record.manager;
+    if (!recovery_public_pem.empty()) {
+        VTPM_TRY(const Bytes point, recovery_public(recovery_public_pem));
+        VTPM_CHECK(escrow_to(point, "recovery-key"));
+        return outcome;
+    }
+    VTPM_TRY(SecretBytes pem, make_recovery_key());
+    VTPM_TRY(const Bytes point, recovery_public(pem));
+    VTPM_CHECK(escrow_to(point, "recovery-key"));
+    VTPM_CHECK(check_recovery_key(pem));
+    outcome.recovery_key_pem = std::move(pem);
     return outcome;
 }
 
-// What opens a locked vault again, whatever locked it: keys that have proved to be the vault's.
-struct SqliteVault::Found {
-    TableKeys keys;
+Result<void> SqliteVault::check_recovery_key(const SecretBytes& recovery_key) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    const VaultRecord& record = disk_->record;
+    if (record.recovery_point.empty())
+        return fail(Errc::invalid_argument, "this vault has no recovery key");
+    VTPM_CHECK(check_escrow(recovery_key, record.escrow, record.manager, open->root));
+    for (const auto& group : disk_->groups) {
+        const auto key = open->group_keys.find(group.id);
+        if (key != open->group_keys.end())
+            VTPM_CHECK(check_escrow(recovery_key, group.escrow, group.uuid, key->second));
+    }
+    return {};
+}
+
+// What a recovery has found and makes anew.
+struct SqliteVault::Recovery {
     SecretBytes root;
-    GroupRecord group;
-    SecretBytes group_key;
+    TableKeys keys;
+    SecretBytes anchor_key;
+    SecretBytes cell_auth;
+    std::map<std::int64_t, SecretBytes> group_keys;
+    VaultRecord record;
+    std::vector<GroupRecord> groups;
 };
 
-// With the recovery key from the escrow; without one from the chip, if the vault has no other.
-Result<SqliteVault::Found> SqliteVault::find_keys(const SecretBytes& recovery_key) {
-    const VaultRecord& record = disk_->record;
-    Found found;
-    VTPM_TRY(found.group, read_group_record(*disk_->database, record.default_group));
+// Keys that have proved to be the vault's.
+Result<SqliteVault::Recovery> SqliteVault::find_keys(const SecretBytes& recovery_key) {
+    Recovery found;
+    found.record = disk_->record;
+    found.groups = disk_->groups;
+    KeySource source;
     if (!recovery_key.empty()) {
-        if (record.escrow.empty())
-            return fail(Errc::invalid_argument, "this vault has no recovery key");
-        VTPM_TRY(EscrowedKeys escrowed, open_escrow(recovery_key, record.escrow));
-        found.root = std::move(escrowed.root);
-        for (auto& [group, key] : escrowed.groups) {
-            if (group == found.group.uuid)
-                found.group_key = std::move(key);
-        }
-    } else if (record.escrow.empty()) {
-        VTPM_CHECK(chip_.expect(record.chip));
-        VTPM_TRY(found.root, unseal_key(chip_, record.root));
-        VTPM_TRY(found.group_key, unseal_key(chip_, found.group.key));
+        VTPM_TRY(source, keys_from_escrow(recovery_key));
+    } else if (found.record.recovery_point.empty()) {
+        VTPM_CHECK(chip_.expect(found.record.chip));
+        source = keys_from_chip();
     } else {
         return fail(Errc::invalid_argument,
                     "this vault has a recovery key, and that is what recovers it");
     }
+    VTPM_TRY(found.root, source.root());
     found.keys = derive_table_keys(found.root);
-    if (!equal_constant_time(mac_of(record, found.keys.meta), record.mac) ||
-        !equal_constant_time(mac_of(found.group, record.manager, found.keys.meta),
-                             found.group.mac) ||
-        !equal_constant_time(group_key_check(found.group_key), found.group.key_check)) {
-        return fail(Errc::corrupt, "the keys are not those of vault.db, or its rows are damaged");
+    bool sound = equal_constant_time(mac_of(found.record, found.keys.meta), found.record.mac);
+    for (const auto& group : found.groups) {
+        sound = sound && equal_constant_time(mac_of(group, found.record.manager, found.keys.meta),
+                                             group.mac);
+        if (group.deleted)
+            continue;
+        VTPM_TRY(SecretBytes key, source.group(group));
+        sound = sound && equal_constant_time(group_key_check(key), group.key_check);
+        found.group_keys.emplace(group.id, std::move(key));
     }
+    if (!sound)
+        return fail(Errc::corrupt, "the keys are not those of vault.db, or its rows are damaged");
+    VTPM_TRY(found.cell_auth, unwrap_key(found.keys.cell, found.record.cell_auth));
+    VTPM_TRY(found.anchor_key, unwrap_key(found.keys.cell, found.record.anchor_key));
     return found;
+}
+
+// Seals all keys to the chip as it is now, with a counter and a latch of its own.
+Result<void> SqliteVault::seal_again(Recovery& found) {
+    VaultRecord& record = found.record;
+    const auto latch = record.boot_latch();
+    if (const auto there = chip_.read_counter(record.revocations()); !there) {
+        if (there.error().code != Errc::wrong_cell)
+            return tl::make_unexpected(there.error());
+        VTPM_TRY(const auto counter, chip_.define_counter(counter_tag(record.manager)));
+        record.counter = counter.index;
+    }
+    if (const auto there = latch ? chip_.latch_closed(*latch) : Result<bool>(false); !there) {
+        if (there.error().code != Errc::wrong_cell)
+            return tl::make_unexpected(there.error());
+        VTPM_TRY(const auto made, chip_.define_latch(latch_tag(record.manager)));
+        record.latch = made.index;
+        record.latch_value = static_cast<std::int64_t>(made.value);
+    }
+    for (auto& group : found.groups) {
+        if (group.deleted)
+            continue;
+        const chip::Binding binding = binding_of(record, group);
+        VTPM_TRY(group.key, chip_.seal(found.group_keys.at(group.id), binding));
+        if (group.uuid == record.default_group) {
+            VTPM_TRY(record.root, chip_.seal(found.root, binding));
+        }
+    }
+    return {};
 }
 
 Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
@@ -102,53 +159,73 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
         return opened;
     Database& database = *disk_->database;
     VTPM_CHECK(database.check());
-    VTPM_TRY(Found found, find_keys(recovery_key));
-    VaultRecord record = disk_->record;
+    VTPM_TRY(Recovery found, find_keys(recovery_key));
+    VaultRecord& record = found.record;
     // All that is there has to be whole, and of one state; just which one is the operator's word.
     VTPM_TRY(InstanceTable instances, InstanceTable::read(database, found.keys, record.manager,
-                                                          surroundings_of(record, found.group)));
-    VTPM_TRY(SecretBytes cell_auth, unwrap_key(found.keys.cell, record.cell_auth));
+                                                          surroundings_of(record, found.groups)));
 
     // The chip as it is now: trust on first use, as at setup.
     VTPM_TRY(record.chip, chip_.identify());
     VTPM_CHECK(chip_.expect(record.chip));
-    VTPM_TRY(record.root, seal_key(chip_, found.root));
-    VTPM_TRY(found.group.key, seal_key(chip_, found.group_key));
-    std::optional<NewCell> new_cell;
+    VTPM_CHECK(seal_again(found));
+    std::optional<NewIndex> new_cell;
     const chip::CellTag tag = cell_tag(record.manager);
-    auto value = chip_.read_cell({static_cast<chip::CellIndex>(record.cell), tag}, cell_auth);
+    auto value = chip_.read_cell({static_cast<chip::CellIndex>(record.cell), tag}, found.cell_auth);
     if (!value && value.error().code != Errc::wrong_cell)
         return tl::make_unexpected(std::move(value).error());
     if (!value) {
-        VTPM_TRY(cell_auth, random_secret(chip::Chip::cell_auth_size));
-        VTPM_TRY(record.cell_auth, wrap_key(found.keys.cell, cell_auth));
-        VTPM_TRY(NewCell made, NewCell::define(chip_, cell_auth, tag));
-        new_cell.emplace(std::move(made));
-        record.cell = new_cell->index();
+        VTPM_TRY(found.cell_auth, random_secret(chip::Chip::cell_auth_size));
+        VTPM_TRY(record.cell_auth, wrap_key(found.keys.cell, found.cell_auth));
+        VTPM_TRY(record.cell, chip_.define_cell(found.cell_auth, tag));
+        new_cell.emplace(chip_, static_cast<chip::CellIndex>(record.cell));
     }
     const auto before = value ? value->value_or(chip::CellValue{}) : chip::CellValue{};
-    record.mac = mac_of(record, found.keys.meta);
-    found.group.mac = mac_of(found.group, record.manager, found.keys.meta);
-
-    const Hash surroundings = surroundings_of(record, found.group);
-    VTPM_TRY(Anchor base, latest_anchor(database, record.manager, found.keys.anchor));
-    ++base.recoveries;
-    VTPM_TRY(const Anchor next, next_anchor(base, before, instances.state_with(surroundings),
-                                            unix_seconds(), record.manager, found.keys.anchor));
-    const auto write_all = [&]() -> Result<void> {
-        VTPM_CHECK(write(database, record));
-        VTPM_CHECK(replace_key(database, found.group));
-        return write(database, next);
-    };
-    VTPM_CHECK(instances.commit_surroundings(surroundings, write_all));
-    disk_->record = record;
+    VTPM_TRY(const Anchor next, write_recovered(found, instances, before));
     if (new_cell)
         new_cell->keep();
     // Another cell of this manager would go on vouching for the state that it names.
     const chip::Cell cell{static_cast<chip::CellIndex>(record.cell), tag};
     VTPM_CHECK(chip_.remove_other_cells(cell));
-    VTPM_CHECK(chip_.extend_cell(cell, cell_auth, name_of(next, record.manager)));
-    return unlock();
+    VTPM_CHECK(chip_.extend_cell(cell, found.cell_auth, name_of(next, record.manager)));
+    return open_with({[&] { return Result<SecretBytes>(found.root.clone()); },
+                      [&](const GroupRecord& group) {
+                          return Result<SecretBytes>(found.group_keys.at(group.id).clone());
+                      }});
+}
+
+// The state as it was, with the new record and groups, a line of the journal, and the anchor that
+// the cell is about to name.
+Result<Anchor> SqliteVault::write_recovered(Recovery& found, InstanceTable& instances,
+                                            const chip::CellValue& cell) {
+    Database& database = *disk_->database;
+    VaultRecord& record = found.record;
+    record.mac = mac_of(record, found.keys.meta);
+    for (auto& group : found.groups)
+        group.mac = mac_of(group, record.manager, found.keys.meta);
+    Journal journal(database, found.anchor_key, record.manager);
+    Event event;
+    event.at = unix_seconds();
+    event.actor = actor_.empty() ? "vtpmmgrd" : actor_;
+    event.action = "recover";
+    event.subject = "what is on the disk counts as the newest state";
+    VTPM_TRY(const auto line, journal.next(event, instances.beside().journal));
+    const Beside beside{surroundings_of(record, found.groups), line.mac};
+    VTPM_TRY(Anchor base, latest_anchor(database, record.manager, found.anchor_key));
+    ++base.recoveries;
+    VTPM_TRY(const Anchor next, next_anchor(base, cell, instances.state_with(beside), event.at,
+                                            record.manager, found.anchor_key));
+    const auto write_all = [&]() -> Result<void> {
+        VTPM_CHECK(journal.write(line));
+        VTPM_CHECK(write(database, record));
+        for (const auto& group : found.groups)
+            VTPM_CHECK(write(database, group));
+        return write(database, next);
+    };
+    VTPM_CHECK(instances.commit_beside(beside, write_all));
+    disk_->record = record;
+    disk_->groups = found.groups;
+    return next;
 }
 
 }  // namespace vtpm::vault

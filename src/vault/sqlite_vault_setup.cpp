@@ -1,13 +1,33 @@
 // SqliteVault::setup(): the first keys.
 #include "format.h"
-#include "new_cell.h"
+#include "key_bundle.h"
+#include "new_index.h"
 #include "sqlite_vault_parts.h"
 #include "vault_directory.h"
+#include "vtpm/vault/escrow.h"
 
 namespace vtpm::vault {
 namespace {
 
-// From two sources, neither of which alone needs to be good.
+Result<void> write_database(const std::filesystem::path& path, const VaultRecord& record,
+                            const GroupRecord& group, const Journal::Line& line,
+                            const Anchor& anchor, const SecretBytes& anchor_key,
+                            const TableKeys& keys) {
+    VTPM_TRY(const auto database, Database::open(path));
+    // In SQLite's first mode, the rollback journal: the result is one file that can be renamed.
+    VTPM_TRY(Transaction transaction, Transaction::begin(*database));
+    VTPM_CHECK(create_tables(*database));
+    VTPM_CHECK(write(*database, record));
+    VTPM_CHECK(write(*database, group));
+    VTPM_CHECK(Journal(*database, anchor_key, record.manager).write(line));
+    VTPM_CHECK(write(*database, anchor));
+    VTPM_CHECK(InstanceTable::write_total(*database, keys, record.manager, anchor.state,
+                                          {name_of(anchor, record.manager), {}, 0}, line.mac));
+    return transaction.commit();
+}
+
+}  // namespace
+
 Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose) {
     VTPM_TRY(const SecretBytes from_chip, chip.random(key_size));
     if (from_chip.size() != key_size) {
@@ -17,96 +37,116 @@ Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose) {
     return hkdf_sha256(from_chip.view(), from_system.view(), as_bytes(purpose), key_size);
 }
 
-Result<void> write_database(const std::filesystem::path& path, const VaultRecord& record,
-                            const GroupRecord& group, const Anchor& anchor, const TableKeys& keys) {
-    VTPM_TRY(const auto database, Database::open(path));
-    // In SQLite's first mode, the rollback journal: the result is one file that can be renamed.
-    VTPM_TRY(Transaction transaction, Transaction::begin(*database));
-    VTPM_CHECK(create_tables(*database));
-    VTPM_CHECK(write(*database, record));
-    VTPM_CHECK(add(*database, group));
-    VTPM_CHECK(write(*database, anchor));
-    VTPM_CHECK(InstanceTable::write_total(*database, keys, record.manager, anchor.state,
-                                          {name_of(anchor, record.manager), {}, 0}));
-    return transaction.commit();
-}
-
-}  // namespace
-
-Result<SetupOutcome> SqliteVault::setup(bool make_recovery_key) {
+Result<SetupOutcome> SqliteVault::setup(const SetupWishes& wishes) {
     if (!disk_)
         VTPM_CHECK(open_disk());
     if (disk_) {
         VTPM_CHECK(unlocked());
-        if (!make_recovery_key) {
+        if (!wishes.make_recovery_key && wishes.recovery_public.empty()) {
             return fail(Errc::already_exists,
                         "the vault is set up (manager " + disk_->record.manager.to_string() + ")");
         }
-        if (!disk_->record.escrow.empty()) {
+        if (!disk_->record.recovery_point.empty()) {
             return fail(Errc::already_exists,
                         "the vault has a recovery key; if that one is lost, make another with "
                         "--replace-recovery-key");
         }
-        return replace_recovery_key();
+        return replace_recovery_key(wishes.recovery_public);
     }
     SetupOutcome outcome;
-    VTPM_CHECK(lay_down(make_recovery_key, outcome));
+    KeyBundle keys;
+    VTPM_CHECK(lay_down(wishes, outcome, keys));
     // From here on the recovery key must reach the caller, whatever else goes wrong: it is in
     // status().reason, and unlock() can be repeated.
     if (auto opened = open_disk(); !opened) {
         reason_ = std::move(opened).error();
     } else {
-        (void)unlock();
+        (void)unlock_with_keys(keys.text());  // no boot may be approved yet
     }
     return outcome;
 }
 
-Result<void> SqliteVault::lay_down(bool make_recovery_key, SetupOutcome& outcome) {
+Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outcome,
+                                   KeyBundle& keys) {
     VaultRecord record;
     record.manager = Uuid::random();
     record.created = unix_seconds();
+    if (!wishes.recovery_public.empty()) {
+        VTPM_TRY(record.recovery_point, recovery_public(wishes.recovery_public));
+    }
     // Trust on first use: nobody has told us which chip to expect.
     VTPM_TRY(record.chip, chip_.identify());
     VTPM_CHECK(chip_.expect(record.chip));
-
-    VTPM_TRY(const SecretBytes root, new_key(chip_, "xen-vtpm K_root 1"));
-    VTPM_TRY(const SecretBytes group_key, new_key(chip_, "xen-vtpm K_grp 1"));
     GroupRecord group;
     group.id = 1;
     group.uuid = Uuid::random();
     group.name = "default";
-    group.key_check = group_key_check(group_key);
-    VTPM_TRY(record.root, seal_key(chip_, root));
-    VTPM_TRY(group.key, seal_key(chip_, group_key));
+    VTPM_CHECK(take_approver(chip_, wishes.approver, group));
     record.default_group = group.uuid;
-    if (make_recovery_key) {
-        VTPM_TRY(Recovery recovery, make_recovery(record.manager, root, group.uuid, group_key));
-        record.escrow = std::move(recovery.escrow);
-        outcome.recovery_key_pem = std::move(recovery.pem);
+
+    VTPM_TRY(keys.root, new_key(chip_, "xen-vtpm K_root 1"));
+    VTPM_TRY(SecretBytes group_key, new_key(chip_, "xen-vtpm K_grp 1"));
+    group.key_check = group_key_check(group_key);
+    if (wishes.make_recovery_key) {
+        VTPM_TRY(outcome.recovery_key_pem, make_recovery_key());
+        VTPM_TRY(record.recovery_point, recovery_public(outcome.recovery_key_pem));
+    }
+    if (!record.recovery_point.empty()) {
+        VTPM_TRY(record.escrow, make_escrow(record.recovery_point,
+                                            {record.manager, record.manager, keys.root.clone()}));
+        VTPM_TRY(group.escrow, make_escrow(record.recovery_point,
+                                           {record.manager, group.uuid, group_key.clone()}));
     }
     const VaultDirectory files(directory_);
     VTPM_CHECK(files.prepare());
-    const TableKeys keys = derive_table_keys(root);
-    VTPM_TRY(SecretBytes cell_auth, random_secret(chip::Chip::cell_auth_size));
-    VTPM_TRY(record.cell_auth, wrap_key(keys.cell, cell_auth));
-    VTPM_TRY(NewCell cell, NewCell::define(chip_, cell_auth, cell_tag(record.manager)));
-    record.cell = cell.index();
-    record.mac = mac_of(record, keys.meta);
-    group.mac = mac_of(group, record.manager, keys.meta);
+    const TableKeys table_keys = derive_table_keys(keys.root);
+    VTPM_TRY(const SecretBytes anchor_key, random_secret(key_size));
+    VTPM_TRY(record.anchor_key, wrap_key(table_keys.cell, anchor_key));
+    VTPM_TRY(const SecretBytes cell_auth, random_secret(chip::Chip::cell_auth_size));
+    VTPM_TRY(record.cell_auth, wrap_key(table_keys.cell, cell_auth));
 
-    const Hash state =
-        InstanceTable::empty_state(keys, record.manager, surroundings_of(record, group));
+    std::vector<NewIndex> made;
+    const chip::CellTag tag = cell_tag(record.manager);
+    VTPM_TRY(const auto cell, chip_.define_cell(cell_auth, tag));
+    made.emplace_back(chip_, cell);
+    record.cell = cell;
+    VTPM_TRY(const auto counter, chip_.define_counter(counter_tag(record.manager)));
+    made.emplace_back(chip_, counter.index);
+    record.counter = counter.index;
+    if (wishes.latch) {
+        VTPM_TRY(const auto latch, chip_.define_latch(latch_tag(record.manager)));
+        made.emplace_back(chip_, latch.index);
+        record.latch = latch.index;
+        record.latch_value = static_cast<std::int64_t>(latch.value);
+    }
+    const chip::Binding binding = binding_of(record, group);
+    VTPM_TRY(record.root, chip_.seal(keys.root, binding));
+    VTPM_TRY(group.key, chip_.seal(group_key, binding));
+    record.mac = mac_of(record, table_keys.meta);
+    group.mac = mac_of(group, record.manager, table_keys.meta);
+
+    Event event;
+    event.at = record.created;
+    event.actor = actor_.empty() ? "vtpmmgrd" : actor_;
+    event.action = "setup";
+    event.subject = "manager " + record.manager.to_string();
+    const Journal::Line line = Journal::first(event, anchor_key, record.manager);
+    const Hash state = InstanceTable::empty_state(table_keys, record.manager,
+                                                  {surroundings_of(record, {group}), line.mac});
     VTPM_TRY(const Anchor first,
-             next_anchor(Anchor(), {}, state, unix_seconds(), record.manager, keys.anchor));
-    VTPM_CHECK(write_database(files.new_database(), record, group, first, keys));
+             next_anchor(Anchor(), {}, state, unix_seconds(), record.manager, anchor_key));
+    VTPM_CHECK(
+        write_database(files.new_database(), record, group, line, first, anchor_key, table_keys));
     const Hash name = name_of(first, record.manager);
-    VTPM_TRY(const auto value,
-             chip_.extend_cell({cell.index(), cell_tag(record.manager)}, cell_auth, name));
+    VTPM_TRY(const auto value, chip_.extend_cell({cell, tag}, cell_auth, name));
     if (value != value_after({}, name))
         return fail(Errc::chip, "the chip's commit cell holds something else than was put in");
-    cell.keep();  // publish() may fail when the vault is there already
+    for (auto& index : made)
+        index.keep();  // publish() may fail when the vault is there already
     VTPM_CHECK(files.publish(record.manager));
     outcome.manager = record.manager;
+    keys.manager = record.manager;
+    keys.groups.emplace(group.uuid, std::move(group_key));
     return {};
 }
 

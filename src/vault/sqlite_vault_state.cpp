@@ -149,6 +149,8 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
     const auto ordered = sorted(changes);
     VTPM_CHECK(check_changes(ordered, expected_sequence == 0));
     auto key = open->instance_key(*old);
+    if (!key && key.error().code == Errc::locked)
+        return tl::make_unexpected(std::move(key).error());
     if (!key) {
         open->instances->quarantine(uuid, key.error().context);
         VTPM_CHECK(open->usable(uuid));

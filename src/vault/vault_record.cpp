@@ -8,7 +8,35 @@ namespace {
 
 constexpr auto u64 = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
 
+constexpr std::int64_t max_index = 0xffffffff;
+
+chip::CellTag tag_of(std::string_view purpose, const Uuid& manager) {
+    return sha256(ByteWriter().sized(as_bytes(purpose)).bytes(manager.bytes()).take());
+}
+
 }  // namespace
+
+chip::CellTag cell_tag(const Uuid& manager) {
+    return tag_of("xen-vtpm commit cell", manager);
+}
+
+chip::CellTag counter_tag(const Uuid& manager) {
+    return tag_of("xen-vtpm revocation counter", manager);
+}
+
+chip::CellTag latch_tag(const Uuid& manager) {
+    return tag_of("xen-vtpm boot latch", manager);
+}
+
+chip::Counter VaultRecord::revocations() const {
+    return {static_cast<chip::CellIndex>(counter), counter_tag(manager)};
+}
+
+std::optional<chip::Latch> VaultRecord::boot_latch() const {
+    if (latch == 0)
+        return std::nullopt;
+    return chip::Latch{static_cast<chip::CellIndex>(latch), latch_tag(manager), u64(latch_value)};
+}
 
 Hash mac_of(const VaultRecord& record, const SecretBytes& meta_key) {
     const Bytes row = ByteWriter()
@@ -23,26 +51,14 @@ Hash mac_of(const VaultRecord& record, const SecretBytes& meta_key) {
                           .sized(record.root.public_area)
                           .sized(record.root.private_area)
                           .bytes(record.default_group.bytes())
+                          .sized(record.recovery_point)
                           .sized(record.escrow)
                           .u64(u64(record.cell))
                           .sized(record.cell_auth)
-                          .take();
-    return hmac_sha256(meta_key.view(), row);
-}
-
-Hash mac_of(const GroupRecord& record, const Uuid& manager, const SecretBytes& meta_key) {
-    const Bytes row = ByteWriter()
-                          .sized(as_bytes("xen-vtpm group row"))
-                          .u32(format_version)
-                          .bytes(manager.bytes())
-                          .u64(u64(record.id))
-                          .bytes(record.uuid.bytes())
-                          .sized(as_bytes(record.name))
-                          .u64(u64(record.generation))
-                          .u64(u64(record.config_sequence))
-                          .sized(record.key.public_area)
-                          .sized(record.key.private_area)
-                          .bytes(record.key_check)
+                          .sized(record.anchor_key)
+                          .u64(u64(record.counter))
+                          .u64(u64(record.latch))
+                          .u64(u64(record.latch_value))
                           .take();
     return hmac_sha256(meta_key.view(), row);
 }
@@ -50,8 +66,9 @@ Hash mac_of(const GroupRecord& record, const Uuid& manager, const SecretBytes& m
 Result<VaultRecord> read_vault_record(Database& database) {
     VTPM_TRY(Statement query,
              database.prepare("SELECT manager, created, chip_public, chip_name, chip_manufacturer,"
-                              " chip_firmware, root_public, root_private, default_group, escrow,"
-                              " cell_index, cell_auth, mac FROM vault"));
+                              " chip_firmware, root_public, root_private, default_group,"
+                              " recovery_point, escrow, cell_index, cell_auth, anchor_key,"
+                              " counter_index, latch_index, latch_value, mac FROM vault"));
     VTPM_CHECK(query.start());
     VTPM_TRY(const bool row, query.next());
     if (!row)
@@ -67,9 +84,14 @@ Result<VaultRecord> read_vault_record(Database& database) {
     record.root.public_area = columns.bytes();
     record.root.private_area = columns.bytes();
     record.default_group = columns.uuid();
+    record.recovery_point = columns.optional_bytes();
     record.escrow = columns.optional_bytes();
-    record.cell = columns.integer_up_to(0xffffffff);
+    record.cell = columns.integer_up_to(max_index);
     record.cell_auth = columns.bytes();
+    record.anchor_key = columns.bytes();
+    record.counter = columns.integer_up_to(max_index);
+    record.latch = columns.integer_up_to(max_index);
+    record.latch_value = columns.integer();
     record.mac = columns.hash();
     if (!columns.sound())
         return fail(Errc::corrupt, "the row of the vault itself is damaged");
@@ -79,62 +101,21 @@ Result<VaultRecord> read_vault_record(Database& database) {
     return record;
 }
 
-Result<GroupRecord> read_group_record(Database& database, const Uuid& uuid) {
-    VTPM_TRY(Statement query,
-             database.prepare("SELECT id, uuid, name, generation, config_sequence, sealed_public,"
-                              " sealed_private, key_check, mac FROM groups WHERE uuid = ?"));
-    VTPM_CHECK(query.start(uuid.bytes()));
-    VTPM_TRY(const bool row, query.next());
-    if (!row)
-        return fail(Errc::corrupt, "vault.db has lost the row of group " + uuid.to_string());
-    Columns columns(query);
-    GroupRecord record;
-    record.id = columns.integer();
-    record.uuid = columns.uuid();
-    record.name = columns.text();
-    record.generation = columns.integer();
-    record.config_sequence = columns.integer();
-    record.key.public_area = columns.bytes();
-    record.key.private_area = columns.bytes();
-    record.key_check = columns.hash();
-    record.mac = columns.hash();
-    VTPM_TRY(const bool second, query.next());
-    if (!columns.sound() || second) {
-        return fail(Errc::corrupt, "the row of group " + uuid.to_string() + " is damaged");
-    }
-    return record;
-}
-
 Result<void> write(Database& database, const VaultRecord& record) {
     VTPM_TRY(Statement statement,
              database.prepare("INSERT OR REPLACE INTO vault(id, manager, created, chip_public,"
                               " chip_name, chip_manufacturer, chip_firmware, root_public,"
-                              " root_private, default_group, escrow, cell_index, cell_auth, mac)"
-                              " VALUES(1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+                              " root_private, default_group, recovery_point, escrow, cell_index,"
+                              " cell_auth, anchor_key, counter_index, latch_index, latch_value,"
+                              " mac) VALUES(1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+                              " ?)"));
     return statement.run(record.manager.bytes(), record.created, ByteView(record.chip.srk_public),
                          ByteView(record.chip.srk_name), std::string_view(record.chip.manufacturer),
                          std::string_view(record.chip.firmware), ByteView(record.root.public_area),
                          ByteView(record.root.private_area), record.default_group.bytes(),
-                         ByteView(record.escrow), record.cell, ByteView(record.cell_auth),
-                         ByteView(record.mac));
-}
-
-Result<void> add(Database& database, const GroupRecord& record) {
-    VTPM_TRY(Statement statement,
-             database.prepare("INSERT INTO groups(id, uuid, name, generation,"
-                              " config_sequence, sealed_public, sealed_private, key_check, mac)"
-                              " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"));
-    return statement.run(record.id, record.uuid.bytes(), std::string_view(record.name),
-                         record.generation, record.config_sequence,
-                         ByteView(record.key.public_area), ByteView(record.key.private_area),
-                         ByteView(record.key_check), ByteView(record.mac));
-}
-
-Result<void> replace_key(Database& database, const GroupRecord& record) {
-    VTPM_TRY(Statement statement, database.prepare("UPDATE groups SET sealed_public = ?,"
-                                                   " sealed_private = ?, mac = ? WHERE id = ?"));
-    return statement.run(ByteView(record.key.public_area), ByteView(record.key.private_area),
-                         ByteView(record.mac), record.id);
+                         ByteView(record.recovery_point), ByteView(record.escrow), record.cell,
+                         ByteView(record.cell_auth), ByteView(record.anchor_key), record.counter,
+                         record.latch, record.latch_value, ByteView(record.mac));
 }
 
 }  // namespace vtpm::vault

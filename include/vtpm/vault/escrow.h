@@ -1,4 +1,4 @@
-// Escrow: the vault's keys, readable with a recovery key that lies in a drawer.
+// Escrow: a key of the vault's, readable with a recovery key that lies in a drawer.
 //
 // The way back after a dead mainboard, and not a back door: the recovery key is made on the
 // operator's wish, handed out once, and not kept. ECDH-ES on P-256 (SP 800-56A, one-pass) with an
@@ -6,8 +6,7 @@
 // key; that the stored one is ours says the MAC of the row that it lies in. No state, any thread.
 #pragma once
 
-#include <utility>
-#include <vector>
+#include <string_view>
 
 #include "vtpm/base/bytes.h"
 #include "vtpm/base/result.h"
@@ -16,10 +15,10 @@
 
 namespace vtpm::vault {
 
-struct EscrowedKeys {
+struct EscrowedKey {
     Uuid manager;
-    SecretBytes root;                                  // K_root, 32 bytes
-    std::vector<std::pair<Uuid, SecretBytes>> groups;  // K_grp by group, 32 bytes each
+    Uuid owner;       // the group whose key it is; the manager itself for the root key
+    SecretBytes key;  // 32 bytes
 };
 
 // A new P-256 private key: PKCS#8 in PEM, not encrypted.
@@ -28,9 +27,12 @@ Result<SecretBytes> make_recovery_key();
 // Its public point, uncompressed (65 bytes). Errc::invalid_argument if it is not such a key.
 Result<Bytes> recovery_public(const SecretBytes& pem);
 
-Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKeys& keys);
+// The same of a public key in PEM ("PUBLIC KEY").
+Result<Bytes> recovery_public(std::string_view pem);
+
+Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKey& key);
 
 // Errc::invalid_argument: not a key, or that of another vault; Errc::corrupt: the blob was changed.
-Result<EscrowedKeys> open_escrow(const SecretBytes& pem, ByteView blob);
+Result<EscrowedKey> open_escrow(const SecretBytes& pem, ByteView blob);
 
 }  // namespace vtpm::vault

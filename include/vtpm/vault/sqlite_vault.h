@@ -15,6 +15,11 @@
 
 namespace vtpm::vault {
 
+struct Anchor;
+class InstanceTable;
+struct GroupRecord;
+struct KeyBundle;
+
 class SqliteVault : public Vault {
   public:
     // Opens the database if there is one and takes its lock; does not talk to the chip. What went
@@ -24,14 +29,43 @@ class SqliteVault : public Vault {
     ~SqliteVault() override;
 
     Status status() override;
-    Result<SetupOutcome> setup(bool make_recovery_key) override;
-    Result<SetupOutcome> replace_recovery_key() override;
+    void act_for(std::string_view who) override { actor_ = who; }
+    Result<SetupOutcome> setup(const SetupWishes& wishes) override;
+    Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) override;
+    Result<void> check_recovery_key(const SecretBytes& recovery_key) override;
     Result<void> recover(const SecretBytes& recovery_key) override;
     Result<void> unlock() override;
+    Result<void> unlock_with_keys(const SecretBytes& keys) override;
+    Result<void> unlock_with_recovery_key(const SecretBytes& recovery_key) override;
+    Result<SecretBytes> keys_at_hand() override;
+    Result<void> close_latch() override;
+
+    Result<BootStatement> statement(const Uuid& group, const chip::PcrValues& others,
+                                    bool outlives_revocation) override;
+    Result<void> approve(const Uuid& group, const chip::Approval& approval) override;
+    Result<std::vector<StoredApproval>> approvals() override;
+    Result<void> revoke(bool forced) override;
+
+    Result<std::vector<Group>> groups() override;
+    Result<Group> find_group(std::string_view selector) override;
+    Result<Group> create_group(std::string_view name, const ApproverWish& approver) override;
+    Result<Group> open_group(const Uuid& group) override;
+    Result<Group> close_group(const Uuid& group) override;
+    Result<void> remove_group(const Uuid& group) override;
+    Result<Group> set_approver(const Uuid& group, const ApproverWish& approver) override;
+
+    Result<Instance> rotate_instance(const Uuid& uuid) override;
+    Result<Group> rotate_group(const Uuid& group) override;
+    Result<void> rotate_root() override;
+
+    Result<std::vector<Event>> journal(std::uint64_t after, std::size_t limit) override;
+    Result<void> note(std::string_view action, const Uuid& instance) override;
+
     Result<Instance> create(const NewInstance& wanted) override;
     Result<std::vector<Instance>> list() override;
     Result<Instance> find(std::string_view selector) override;
     Result<Instance> get(const Uuid& uuid) override;
+    Result<void> check_usable(const Uuid& uuid) override;
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
     Result<void> remove(const Uuid& uuid) override;
     Result<LoadedState> load(const Uuid& uuid) override;
@@ -42,18 +76,34 @@ class SqliteVault : public Vault {
     Result<void> close() override;
 
   private:
-    struct Disk;      // the database, while its lock is ours
-    struct Unlocked;  // what there is only with the keys
-    struct Found;     // the keys, while an operator recovers a vault
+    struct Disk;       // the database, while its lock is ours
+    struct Unlocked;   // what there is only with the keys
+    struct KeySource;  // where they come from
+    struct Change;     // of what an operator may change
+    struct Recovery;   // what is found and made anew when a vault is recovered
 
     Result<void> open_disk();
-    Result<void> try_unlock();
-    Result<void> lay_down(bool make_recovery_key, SetupOutcome& outcome);
+    Result<void> open_with(const KeySource& keys);
+    Result<void> try_open(const KeySource& keys);
+    Result<void> open_groups(Unlocked& into, const KeySource& keys) const;
+    Result<SecretBytes> checked_group_key(const GroupRecord& group, const KeySource& keys) const;
+    KeySource keys_from_chip();
+    Result<KeySource> keys_from_escrow(const SecretBytes& recovery_key);
+    Result<void> lay_down(const SetupWishes& wishes, SetupOutcome& outcome, KeyBundle& keys);
     Result<Unlocked*> unlocked();
-    Result<Found> find_keys(const SecretBytes& recovery_key);
+    Result<Disk*> disk();
+    Result<void> make(Change change, bool urgent);
+    Result<void> escrow_to(ByteView recovery_point, std::string_view action);
+    Result<Recovery> find_keys(const SecretBytes& recovery_key);
+    Result<void> seal_again(Recovery& found);
+    Result<Anchor> write_recovered(Recovery& found, InstanceTable& instances,
+                                   const chip::CellValue& cell);
     Result<void> fold();
     Result<void> commit_epoch();
     void wrote(bool urgent);
+    void erase_log();
+    Group describe(const GroupRecord& record) const;
+    std::string binding_text() const;
 
     std::filesystem::path directory_;
     chip::Chip& chip_;
@@ -61,6 +111,8 @@ class SqliteVault : public Vault {
     std::optional<Error> reason_;
     std::optional<Error> late_commit_;  // why the chip has not taken the last one
     bool erasing_ = false;              // a removed key may still lie in the write-ahead log
+    bool latch_closed_ = false;         // in this boot, as far as we know
+    std::string actor_;
     std::unique_ptr<Disk> disk_;
     std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first
 };

@@ -24,6 +24,7 @@
 #include "vtpm/base/result.h"
 #include "vtpm/base/secret_bytes.h"
 #include "vtpm/base/uuid.h"
+#include "vtpm/chip/chip.h"
 
 namespace vtpm::vault {
 
@@ -43,12 +44,22 @@ struct Freshness {
     std::uint64_t recoveries = 0;   // older states that an operator has accepted
 };
 
+// The boot latch: once closed, the chip unseals the vault's keys no more before it is reset.
+enum class LatchState {
+    none,    // the keys are sealed without it
+    open,    // as far as we know: whoever controls this host can unseal them
+    closed,  // by us, in this boot
+};
+
 struct Status {
     Phase phase = Phase::not_set_up;
-    std::optional<Error> reason;         // why it is not open, or what is wrong although it is
-    Uuid manager;                        // this and what follows: not verified while locked
-    std::string chip;                    // for people: manufacturer, firmware, SRK name
-    std::string binding;                 // for people: what the keys are sealed to
+    std::optional<Error> reason;  // why it is not open, or what is wrong although it is
+    Uuid manager;                 // this and what follows: not verified while locked
+    std::string chip;             // for people: manufacturer, firmware, SRK name
+    std::string binding;          // for people: what the keys are sealed to
+    LatchState latch = LatchState::none;
+    std::size_t groups = 0;              // all but the deleted
+    std::size_t closed_groups = 0;       // of them
     std::size_t instances = 0;           // all but the deleted
     std::size_t quarantined = 0;         // of them; found so far
     std::int64_t last_commit = 0;        // unix seconds of the last store(); 0 if never, or locked
@@ -80,7 +91,55 @@ struct Instance {
 struct NewInstance {
     std::string name;
     std::uint8_t tpm = 0;
-    std::optional<Uuid> uuid;  // random if not given
+    std::optional<Uuid> uuid;   // random if not given
+    std::optional<Uuid> group;  // the default group if not given
+};
+
+// Tenants' instances: under a key of their own, with an approver of their own.
+struct Group {
+    Uuid uuid;
+    std::string name;
+    bool is_default = false;         // its approver decides about the vault as a whole, too
+    bool open = false;               // its key is at hand; else its instances cannot be read
+    std::optional<Error> reason;     // why it is closed
+    Bytes approver;                  // public key, as Chip::approver_key() gives it; empty: none
+    std::vector<std::uint8_t> pcrs;  // that its approvals are about
+    std::uint32_t generation = 0;    // of its key
+    std::size_t instances = 0;       // all but the deleted
+};
+
+// Who approves the boots on which a group's key may be had, and over which PCRs. Neither: any boot.
+struct ApproverWish {
+    std::string key;  // public key in PEM (P-256 or RSA)
+    std::vector<std::uint8_t> pcrs;
+};
+
+// What an approver is to sign: `openssl dgst -sha256 -sign KEY` over `words`.
+struct BootStatement {
+    Uuid manager;
+    Group group;
+    chip::PcrValues pcrs;
+    std::uint64_t limit = 0;  // void once the chip's counter is above it
+    Bytes words;              // 64 bytes
+};
+
+// A signed statement. Not secret, and not believed before the chip has checked it.
+struct StoredApproval {
+    Uuid group;
+    std::int64_t made = 0;  // unix seconds of its import
+    chip::Approval approval;
+    bool revoked = false;
+    bool this_boot = false;  // its PCR values are those of now
+};
+
+// A line of the journal. Who did what, to what, and when.
+struct Event {
+    std::uint64_t number = 0;  // from 1, without gaps
+    std::int64_t at = 0;       // unix seconds
+    std::string actor;
+    std::string action;   // "create", "open", ...
+    std::string subject;  // a name and a uuid, or what the action was about
+    bool sound = true;    // false: this line was changed, or lines before it were taken out
 };
 
 enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
@@ -99,6 +158,14 @@ struct LoadedState {
     std::vector<std::pair<BlobKind, SecretBytes>> blobs;  // by kind
 };
 
+struct SetupWishes {
+    bool make_recovery_key = false;
+    std::string
+        recovery_public;    // or this public key (P-256, PEM), whose private half is elsewhere
+    ApproverWish approver;  // of the default group and the vault as a whole
+    bool latch = true;
+};
+
 struct SetupOutcome {
     Uuid manager;
     SecretBytes recovery_key_pem;  // PKCS#8; empty if not asked for. Nobody keeps another copy
@@ -114,14 +181,20 @@ class Vault {
 
     virtual Status status() = 0;
 
+    // For whom the calls from here on are made; it goes into the journal. "" is the daemon itself.
+    virtual void act_for(std::string_view who) = 0;
+
     // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault.
-    // Errc::already_exists if there is one, locked if it is not open; but with make_recovery_key on
-    // an open vault that has no recovery key it makes that one.
-    virtual Result<SetupOutcome> setup(bool make_recovery_key) = 0;
+    // Errc::already_exists if there is one, locked if it is not open; but with a wish for a
+    // recovery key on an open vault that has none it makes that one.
+    virtual Result<SetupOutcome> setup(const SetupWishes& wishes) = 0;
 
     // Makes a recovery key in place of the one there is, if any; that one opens copies of the vault
-    // that are older than this and nothing else. Errc::locked, not_set_up.
-    virtual Result<SetupOutcome> replace_recovery_key() = 0;
+    // that are older than this and nothing else. With the public half of one (PEM) the private one
+    // stays where it is. Errc::locked, not_set_up.
+    virtual Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) = 0;
+    // Whether this recovery key (PEM) opens the escrow of every key that is at hand.
+    virtual Result<void> check_recovery_key(const SecretBytes& recovery_key) = 0;
 
     // Takes what is on the disk for the newest state, and the chip as it is now for the vault's:
     // the operator's way out of Errc::rolled_back (a backup was restored), wrong_cell and
@@ -131,11 +204,75 @@ class Vault {
     virtual Result<void> recover(const SecretBytes& recovery_key) = 0;
 
     // Phase open, or the reason why not; may be repeated. Errc::not_set_up, wrong_chip, corrupt,
-    // unsupported, and whatever the chip or the disk says.
+    // unsupported, not_approved (this boot), latched (the chip gave the keys once in this boot),
+    // and whatever the chip or the disk says. Groups whose keys cannot be had stay closed.
     virtual Result<void> unlock() = 0;
+
+    // The same with keys that keys_at_hand() gave to this process's forerunner, or with the
+    // recovery key (PEM): no unsealing. The chip still has to be the right one, and the state the
+    // newest.
+    virtual Result<void> unlock_with_keys(const SecretBytes& keys) = 0;
+    virtual Result<void> unlock_with_recovery_key(const SecretBytes& recovery_key) = 0;
+
+    // The root key and those of the open groups, for unlock_with_keys(). Errc::locked.
+    virtual Result<SecretBytes> keys_at_hand() = 0;
+
+    // From here on the chip gives the keys to nobody before it is reset. Does nothing if the keys
+    // are sealed without a latch.
+    virtual Result<void> close_latch() = 0;
+
+    // ---- who approves boots; these work on a locked vault, too ----
+
+    // What `group`'s approver is to sign for the PCRs as they are now, but for those in `others`.
+    // It is void after the next revocation, or with `outlives_revocation` after the one after that.
+    // Errc::invalid_argument: the group has no approver, or the PCRs bind nothing (all of them are
+    // 0 or all are 0xff...).
+    virtual Result<BootStatement> statement(const Uuid& group, const chip::PcrValues& others,
+                                            bool outlives_revocation) = 0;
+
+    // Keeps a signed statement. Errc::not_approved if the signature is not the approver's,
+    // invalid_argument if it binds nothing, too_large if there are too many.
+    virtual Result<void> approve(const Uuid& group, const chip::Approval& approval) = 0;
+    virtual Result<std::vector<StoredApproval>> approvals() = 0;
+
+    // Makes all statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if
+    // after that nothing would open some group with an approver on this boot.
+    virtual Result<void> revoke(bool forced) = 0;
+
+    virtual Result<std::vector<Group>> groups() = 0;
+    // By exact name, else by uuid. "" is the default group.
+    virtual Result<Group> find_group(std::string_view selector) = 0;
 
     // What follows gives Errc::not_set_up or Errc::locked while the vault is not open, not_found
     // for a uuid that is unknown or deleted, and corrupt for an instance in quarantine.
+
+    // ---- groups ----
+
+    // Errc::already_exists: the name is in use; invalid_argument: the name, as of an instance, or
+    // the approver.
+    virtual Result<Group> create_group(std::string_view name, const ApproverWish& approver) = 0;
+    // Asks the chip for a closed group's key. Errc as unlock().
+    virtual Result<Group> open_group(const Uuid& group) = 0;
+    // Forgets its key: its instances cannot be read any more. The default group stays open.
+    virtual Result<Group> close_group(const Uuid& group) = 0;
+    // An empty one. The default group stays.
+    virtual Result<void> remove_group(const Uuid& group) = 0;
+    // Seals its key anew, under another approver; of the default group the root key as well.
+    virtual Result<Group> set_approver(const Uuid& group, const ApproverWish& approver) = 0;
+
+    // New keys: of an instance (all that is stored is encrypted anew), of a group (its instances'
+    // keys are wrapped anew), of the vault (all MACs are made anew). What the old key opened is
+    // overwritten on the disk before this returns.
+    virtual Result<Instance> rotate_instance(const Uuid& uuid) = 0;
+    virtual Result<Group> rotate_group(const Uuid& group) = 0;
+    virtual Result<void> rotate_root() = 0;
+
+    // Lines of the journal after this number, no more than `limit`.
+    virtual Result<std::vector<Event>> journal(std::uint64_t after, std::size_t limit) = 0;
+    // Adds one, about what somebody does with an instance.
+    virtual Result<void> note(std::string_view action, const Uuid& instance) = 0;
+
+    // ---- instances; Errc::locked too while an instance's group is closed ----
 
     // Errc::already_exists: the name is in use, or the uuid was ever used; invalid_argument: a name
     // is 1 to 64 of [A-Za-z0-9._-], does not begin with '-' or '.', and is not a uuid.
@@ -148,6 +285,8 @@ class Vault {
     // instances in quarantine too. Errc::invalid_argument if several begin like that.
     virtual Result<Instance> find(std::string_view selector) = 0;
     virtual Result<Instance> get(const Uuid& uuid) = 0;
+    // Whether its state can be loaded: Errc::locked with the reason while its group is closed.
+    virtual Result<void> check_usable(const Uuid& uuid) = 0;
 
     virtual Result<Instance> rename(const Uuid& uuid, std::string_view name) = 0;
 

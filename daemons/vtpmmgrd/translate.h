@@ -1,0 +1,20 @@
+// Translations between the vault's values and the messages of the wire.
+#pragma once
+
+#include "vtpm/vault/vault.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::manager {
+
+void describe(const vault::Instance& instance, wire::proto::Instance& into);
+void describe(const vault::Status& status, wire::proto::Status& into);
+void describe(const vault::Group& group, wire::proto::Group& into);
+void describe(const vault::BootStatement& statement, wire::proto::BootStatement& into);
+void describe(const vault::StoredApproval& approval, wire::proto::Approval& into);
+void describe(const vault::Event& event, wire::proto::LogLine& into);
+
+// Errc::invalid_argument for PCRs that do not exist, or values that are not 32 bytes.
+Result<vault::ApproverWish> wish_of(const wire::proto::Approver& approver);
+Result<chip::PcrValues> pcrs_of(const google::protobuf::RepeatedPtrField<wire::proto::Pcr>& values);
+
+}  // namespace vtpm::manager

@@ -1,0 +1,208 @@
+// SqliteVault's groups: create, list, find, open, close, remove, and who approves their boots.
+#include <algorithm>
+
+#include "sqlite_vault_parts.h"
+#include "vtpm/vault/escrow.h"
+
+namespace vtpm::vault {
+namespace {
+
+// What a Xen host measures before its dom0 runs (reference/sealing.md 1.2): firmware, boot loader,
+// secure boot's state, and what GRUB and shim add.
+constexpr std::array<std::uint8_t, 7> usual_pcrs{0, 2, 4, 7, 8, 9, 14};
+
+std::string approver_text(const GroupRecord& group) {
+    if (group.approver.empty())
+        return ", no approver";
+    return ", approver SHA-256 " + to_hex(sha256(group.approver)).substr(0, 16);
+}
+
+}  // namespace
+
+Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into) {
+    into.approver.clear();
+    into.pcrs.clear();
+    if (wish.key.empty()) {
+        if (wish.pcrs.empty())
+            return {};
+        return fail(Errc::invalid_argument, "PCRs bind to nothing without an approver's key");
+    }
+    VTPM_TRY(into.approver, chip.approver_key(wish.key));
+    into.pcrs = wish.pcrs;
+    if (into.pcrs.empty())
+        into.pcrs.assign(usual_pcrs.begin(), usual_pcrs.end());
+    std::sort(into.pcrs.begin(), into.pcrs.end());
+    into.pcrs.erase(std::unique(into.pcrs.begin(), into.pcrs.end()), into.pcrs.end());
+    VTPM_TRY(const auto now, chip.read_pcrs(into.pcrs));
+    if (binds_nothing(now)) {
+        return fail(Errc::invalid_argument,
+                    "nothing is measured into these PCRs (all of them are zero, or all are ff), so "
+                    "that they would bind to nothing; choose others, or switch measured boot on");
+    }
+    return {};
+}
+
+Group SqliteVault::describe(const GroupRecord& record) const {
+    Group group;
+    group.uuid = record.uuid;
+    group.name = record.name;
+    group.is_default = disk_->is_default(record);
+    group.approver = record.approver;
+    group.pcrs = record.pcrs;
+    group.generation = static_cast<std::uint32_t>(record.generation);
+    if (!unlocked_) {
+        group.reason = reason_;
+        return group;
+    }
+    group.open = unlocked_->group_keys.contains(record.id);
+    if (const auto why = unlocked_->closed.find(record.id); why != unlocked_->closed.end())
+        group.reason = why->second;
+    for (const InstanceRow* const row : unlocked_->instances->all())
+        group.instances += row->group_id == record.id ? 1 : 0;
+    return group;
+}
+
+Result<std::vector<Group>> SqliteVault::groups() {
+    VTPM_CHECK(disk());
+    std::vector<Group> out;
+    for (const auto& record : disk_->groups) {
+        if (!record.deleted)
+            out.push_back(describe(record));
+    }
+    return out;
+}
+
+Result<Group> SqliteVault::find_group(std::string_view selector) {
+    VTPM_CHECK(disk());
+    const auto uuid = Uuid::parse(selector);
+    for (const auto& record : disk_->groups) {
+        const bool named = selector.empty() ? disk_->is_default(record)
+                           : uuid           ? record.uuid == *uuid
+                                            : record.name == selector;
+        if (named && !record.deleted)
+            return describe(record);
+    }
+    return fail(Errc::not_found, "no group has that name or uuid; see vtpmctl group list");
+}
+
+Result<Group> SqliteVault::create_group(std::string_view name, const ApproverWish& approver) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    if (!valid_name(name)) {
+        return fail(Errc::invalid_argument,
+                    "a group's name is 1 to 64 of A-Z a-z 0-9 . _ -, does not begin with - or ., "
+                    "and is not a uuid");
+    }
+    for (const auto& group : disk_->groups) {
+        if (!group.deleted && group.name == name)
+            return fail(Errc::already_exists,
+                        "there is a group named " + std::string(name) + " already");
+    }
+    if (disk_->groups.size() >= max_groups)
+        return fail(Errc::too_large, "the vault holds no more groups");
+    const VaultRecord& record = disk_->record;
+    VTPM_CHECK(chip_.expect(record.chip));  // it may have been swapped since the vault was opened
+    GroupRecord group;
+    group.id = disk_->groups.back().id + 1;
+    group.uuid = Uuid::random();
+    group.name = name;
+    VTPM_CHECK(take_approver(chip_, approver, group));
+    VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
+    group.key_check = group_key_check(key);
+    VTPM_TRY(group.key, chip_.seal(key, binding_of(record, group)));
+    if (!record.recovery_point.empty()) {
+        VTPM_TRY(group.escrow,
+                 make_escrow(record.recovery_point, {record.manager, group.uuid, key.clone()}));
+    }
+    VTPM_CHECK(make({.action = "group-create",
+                     .subject = subject_of(group.name, group.uuid) + approver_text(group),
+                     .groups = {group}},
+                    true));
+    open->group_keys.emplace(group.id, std::move(key));
+    return describe(group);
+}
+
+Result<Group> SqliteVault::open_group(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
+    if (open->group_keys.contains(group->id))
+        return describe(*group);
+    VTPM_CHECK(chip_.expect(disk_->record.chip));
+    auto key = checked_group_key(*group, keys_from_chip());
+    if (!key) {
+        open->closed.insert_or_assign(group->id, key.error());
+        return tl::make_unexpected(std::move(key).error());
+    }
+    VTPM_CHECK(make({.action = "group-open", .subject = subject_of(group->name, uuid)}, false));
+    open->closed.erase(group->id);
+    open->group_keys.insert_or_assign(group->id, std::move(*key));
+    return describe(*disk_->find_group(uuid));
+}
+
+Result<Group> SqliteVault::close_group(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
+    if (disk_->is_default(*group))
+        return fail(Errc::invalid_argument, "the default group is open as long as the vault is");
+    if (open->group_keys.contains(group->id)) {
+        VTPM_CHECK(
+            make({.action = "group-close", .subject = subject_of(group->name, uuid)}, false));
+        const std::int64_t id = disk_->find_group(uuid)->id;
+        open->group_keys.erase(id);
+        open->closed.insert_or_assign(
+            id, Error{Errc::locked, NextAction::ask_operator,
+                      "an operator closed it; to open it: vtpmctl group open"});
+    }
+    return describe(*disk_->find_group(uuid));
+}
+
+Result<void> SqliteVault::remove_group(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
+    if (disk_->is_default(*group))
+        return fail(Errc::invalid_argument, "the default group cannot be deleted");
+    if (describe(*group).instances > 0)
+        return fail(Errc::in_use, "the group has instances; delete or export them first");
+    GroupRecord changed = *group;
+    changed.deleted = true;
+    changed.key = {};
+    changed.escrow.clear();
+    const auto erase_approvals = [&]() -> Result<void> {
+        VTPM_TRY(const auto rows, read_approvals(*disk_->database, uuid));
+        for (const auto& row : rows)
+            VTPM_CHECK(erase_approval(*disk_->database, row.id));
+        return {};
+    };
+    VTPM_CHECK(make({.action = "group-delete",
+                     .subject = subject_of(changed.name, uuid),
+                     .groups = {changed},
+                     .also = erase_approvals},
+                    true));
+    open->group_keys.erase(changed.id);
+    open->closed.erase(changed.id);
+    erase_log();
+    return {};
+}
+
+Result<Group> SqliteVault::set_approver(const Uuid& uuid, const ApproverWish& approver) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
+    VTPM_TRY(const SecretBytes* const key, open->group_key(group->id));
+    VTPM_CHECK(chip_.expect(disk_->record.chip));
+    GroupRecord changed = *group;
+    VTPM_CHECK(take_approver(chip_, approver, changed));
+    ++changed.config_sequence;
+    const chip::Binding binding = binding_of(disk_->record, changed);
+    VTPM_TRY(changed.key, chip_.seal(*key, binding));
+    Change change{.action = "approver",
+                  .subject = subject_of(changed.name, uuid) + approver_text(changed),
+                  .groups = {changed}};
+    if (disk_->is_default(changed)) {
+        change.record = disk_->record;
+        VTPM_TRY(change.record->root, chip_.seal(open->root, binding));
+    }
+    VTPM_CHECK(make(std::move(change), true));
+    erase_log();  // the object that was sealed for the approver before
+    return describe(*disk_->find_group(uuid));
+}
+
+}  // namespace vtpm::vault

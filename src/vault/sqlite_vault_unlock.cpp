@@ -1,0 +1,197 @@
+// SqliteVault::unlock() and its like: the keys, from wherever they come, and what they open.
+#include "key_bundle.h"
+#include "sqlite_vault_parts.h"
+#include "vault_directory.h"
+#include "vtpm/vault/escrow.h"
+
+namespace vtpm::vault {
+namespace {
+
+// The state on the disk has verified, so we wrote it; but was it the last that we wrote? It is if
+// it follows the anchor that the chip names, or is just what that anchor is about.
+Result<void> check_newest(const Epochs& epochs, const InstanceTable& instances) {
+    const Position& position = instances.position();
+    if (position.anchor == epochs.name() || position.pending == epochs.name() ||
+        instances.state() == epochs.current().state) {
+        return {};
+    }
+    return fail(Errc::rolled_back,
+                "the chip remembers another state of the vault than the one on the disk, parts of "
+                "which were put back; if you have done it, from a backup: vtpmctl recover");
+}
+
+tl::unexpected<Error> with_ways_out(Error error) {
+    if (error.code == Errc::latched) {
+        error.context +=
+            ". Reboot the host, or give the recovery key: vtpmctl unlock --recovery-key FILE";
+    }
+    return tl::make_unexpected(std::move(error));
+}
+
+}  // namespace
+
+Result<SecretBytes> SqliteVault::checked_group_key(const GroupRecord& group,
+                                                   const KeySource& keys) const {
+    auto key = keys.group(group);
+    if (!key)
+        return with_ways_out(std::move(key).error());
+    if (!equal_constant_time(group_key_check(*key), group.key_check)) {
+        return fail(Errc::chip, NextAction::ask_operator,
+                    "group " + group.name + " got another key than the one it was given");
+    }
+    return key;
+}
+
+SqliteVault::KeySource SqliteVault::keys_from_chip() {
+    const auto unseal = [this](const chip::SealedObject& sealed,
+                               const GroupRecord& group) -> Result<SecretBytes> {
+        VTPM_TRY(const auto approvals, read_approvals(*disk_->database, group.uuid));
+        return unseal_key(chip_, sealed, binding_of(disk_->record, group), approvals);
+    };
+    return {[this, unseal] {
+                return unseal(disk_->record.root, *disk_->find_group(disk_->record.default_group));
+            },
+            [unseal](const GroupRecord& group) { return unseal(group.key, group); }};
+}
+
+// With the recovery key from the escrows.
+Result<SqliteVault::KeySource> SqliteVault::keys_from_escrow(const SecretBytes& recovery_key) {
+    if (disk_->record.recovery_point.empty())
+        return fail(Errc::invalid_argument, "this vault has no recovery key");
+    VTPM_TRY(const Bytes point, recovery_public(recovery_key));
+    if (point != disk_->record.recovery_point)
+        return fail(Errc::invalid_argument, "this is not the recovery key of this vault");
+    const auto open = [this, &recovery_key](ByteView escrow,
+                                            const Uuid& owner) -> Result<SecretBytes> {
+        VTPM_TRY(EscrowedKey opened, open_escrow(recovery_key, escrow));
+        if (opened.manager != disk_->record.manager || opened.owner != owner)
+            return fail(Errc::corrupt, "an escrow is that of another key");
+        return std::move(opened.key);
+    };
+    return KeySource{[this, open] { return open(disk_->record.escrow, disk_->record.manager); },
+                     [open](const GroupRecord& group) { return open(group.escrow, group.uuid); }};
+}
+
+Result<void> SqliteVault::unlock() {
+    return open_with(keys_from_chip());
+}
+
+Result<void> SqliteVault::unlock_with_keys(const SecretBytes& keys) {
+    VTPM_TRY(const KeyBundle bundle, KeyBundle::parse(keys.view()));
+    VTPM_CHECK(disk());
+    if (bundle.manager != disk_->record.manager)
+        return fail(Errc::invalid_argument, "these are the keys of another vault");
+    return open_with({[&] { return Result<SecretBytes>(bundle.root.clone()); },
+                      [&](const GroupRecord& group) -> Result<SecretBytes> {
+                          const auto key = bundle.groups.find(group.uuid);
+                          if (key == bundle.groups.end())
+                              return fail(Errc::locked, "it was closed before vtpmmgrd restarted");
+                          return key->second.clone();
+                      }});
+}
+
+Result<void> SqliteVault::unlock_with_recovery_key(const SecretBytes& recovery_key) {
+    if (unlocked_)
+        return fail(Errc::invalid_argument, "the vault is open already");
+    VTPM_CHECK(disk());
+    VTPM_TRY(const KeySource keys, keys_from_escrow(recovery_key));
+    VTPM_CHECK(open_with(keys));
+    return make({.action = "unlock", .subject = "with the recovery key"}, true);
+}
+
+Result<SecretBytes> SqliteVault::keys_at_hand() {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    KeyBundle bundle;
+    bundle.manager = disk_->record.manager;
+    bundle.root = open->root.clone();
+    for (const auto& group : disk_->groups) {
+        if (const auto key = open->group_keys.find(group.id); key != open->group_keys.end())
+            bundle.groups.emplace(group.uuid, key->second.clone());
+    }
+    return bundle.text();
+}
+
+Result<void> SqliteVault::close_latch() {
+    VTPM_CHECK(unlocked());
+    const auto latch = disk_->record.boot_latch();
+    if (!latch || latch_closed_)
+        return {};
+    VTPM_CHECK(chip_.close_latch(*latch));
+    latch_closed_ = true;
+    return {};
+}
+
+Result<void> SqliteVault::open_with(const KeySource& keys) {
+    if (unlocked_)
+        return {};
+    auto done = try_open(keys);
+    reason_.reset();
+    if (!done)
+        reason_ = done.error();
+    return done;
+}
+
+Result<void> SqliteVault::try_open(const KeySource& keys) {
+    VTPM_CHECK(disk());
+    late_commit_.reset();
+    Database& database = *disk_->database;
+    const VaultRecord& record = disk_->record;
+    VTPM_CHECK(database.check());
+    VTPM_CHECK(chip_.expect(record.chip));
+
+    auto unlocked = std::make_unique<Unlocked>();
+    auto root = keys.root();
+    if (!root)
+        return with_ways_out(std::move(root).error());
+    unlocked->root = std::move(*root);
+    unlocked->keys = derive_table_keys(unlocked->root);
+    const SecretBytes& meta = unlocked->keys.meta;
+    if (!equal_constant_time(mac_of(record, meta), record.mac)) {
+        return fail(Errc::corrupt,
+                    "the row of the vault itself does not verify with the key from the chip");
+    }
+    VTPM_CHECK(open_groups(*unlocked, keys));
+    VTPM_TRY(SecretBytes cell_auth, unwrap_key(unlocked->keys.cell, record.cell_auth));
+    VTPM_TRY(unlocked->anchor_key, unwrap_key(unlocked->keys.cell, record.anchor_key));
+    unlocked->epochs.emplace(chip_, database, record.manager,
+                             CommitCell{static_cast<chip::CellIndex>(record.cell),
+                                        std::move(cell_auth), cell_tag(record.manager)},
+                             unlocked->anchor_key.clone());
+    VTPM_CHECK(unlocked->epochs->resume());
+    VTPM_TRY(unlocked->instances, InstanceTable::read(database, unlocked->keys, record.manager,
+                                                      surroundings_of(record, disk_->groups)));
+    VTPM_CHECK(check_newest(*unlocked->epochs, *unlocked->instances));
+    VTPM_TRY(unlocked->records, RecordTable::open(database));
+    unlocked->journal.emplace(database, unlocked->anchor_key, record.manager);
+    VTPM_CHECK(VaultDirectory(directory_).mark(record.manager));
+    // One that was replaced opens nothing either.
+    const auto latch = record.boot_latch();
+    latch_closed_ = latch && chip_.latch_closed(*latch).value_or(true);
+    unlocked_ = std::move(unlocked);
+    if (auto folded = fold(); !folded) {
+        unlocked_.reset();
+        return folded;
+    }
+    return {};
+}
+
+// A group whose key cannot be had stays closed; the default group's has to be there.
+Result<void> SqliteVault::open_groups(Unlocked& into, const KeySource& keys) const {
+    for (const auto& group : disk_->groups) {
+        if (!equal_constant_time(mac_of(group, disk_->record.manager, into.keys.meta), group.mac))
+            return fail(Errc::corrupt, "the row of group " + group.name + " does not verify");
+        if (group.deleted)
+            continue;
+        auto key = checked_group_key(group, keys);
+        if (key) {
+            into.group_keys.emplace(group.id, std::move(*key));
+        } else if (disk_->is_default(group) || key.error().next == NextAction::retry_later) {
+            return tl::make_unexpected(std::move(key).error());
+        } else {
+            into.closed.emplace(group.id, std::move(key).error());
+        }
+    }
+    return {};
+}
+
+}  // namespace vtpm::vault
