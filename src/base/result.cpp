@@ -31,6 +31,10 @@ std::string_view to_string(Errc code) {
             return "not-set-up";
         case Errc::locked:
             return "locked";
+        case Errc::not_approved:
+            return "not-approved";
+        case Errc::latched:
+            return "latched";
         case Errc::wrong_chip:
             return "wrong-chip";
         case Errc::wrong_cell:
@@ -79,6 +83,8 @@ NextAction usual_next_action(Errc code) {
             return NextAction::retry_later;
         case Errc::not_set_up:
         case Errc::locked:
+        case Errc::not_approved:
+        case Errc::latched:
         case Errc::wrong_chip:
         case Errc::wrong_cell:
         case Errc::rolled_back:

@@ -228,7 +228,7 @@ Result<const InstanceRow*> SqliteVault::Unlocked::usable(const Uuid& uuid) const
 }
 
 Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed) {
-    auto key = chip.unseal(sealed);
+    auto key = chip.unseal(sealed, chip::Binding{}, nullptr);
     if (!key && key.error().code == Errc::wrong_chip) {
         // expect() has proved the chip to be the right one, so it is the object that is not.
         return fail(Errc::corrupt, "a sealed key on the disk was changed: " + key.error().context);
@@ -240,7 +240,7 @@ Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& seale
 }
 
 Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key) {
-    VTPM_TRY(chip::SealedObject sealed, chip.seal(key));
+    VTPM_TRY(chip::SealedObject sealed, chip.seal(key, chip::Binding{}));
     VTPM_TRY(const SecretBytes again, unseal_key(chip, sealed));
     if (!equal_constant_time(again.view(), key.view())) {
         return fail(Errc::chip, NextAction::ask_operator,

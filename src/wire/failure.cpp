@@ -6,11 +6,12 @@ namespace vtpm::wire {
 namespace {
 
 constexpr std::array all_codes = {
-    Errc::invalid_argument, Errc::malformed, Errc::too_large,    Errc::not_found,
-    Errc::already_exists,   Errc::in_use,    Errc::permission,   Errc::unavailable,
-    Errc::not_set_up,       Errc::locked,    Errc::wrong_chip,   Errc::wrong_cell,
-    Errc::rolled_back,      Errc::corrupt,   Errc::out_of_order, Errc::io,
-    Errc::timeout,          Errc::chip,      Errc::unsupported,
+    Errc::invalid_argument, Errc::malformed,  Errc::too_large,    Errc::not_found,
+    Errc::already_exists,   Errc::in_use,     Errc::permission,   Errc::unavailable,
+    Errc::not_set_up,       Errc::locked,     Errc::not_approved, Errc::latched,
+    Errc::wrong_chip,       Errc::wrong_cell, Errc::rolled_back,  Errc::corrupt,
+    Errc::out_of_order,     Errc::io,         Errc::timeout,      Errc::chip,
+    Errc::unsupported,
 };
 constexpr std::array all_actions = {
     NextAction::refuse,       NextAction::retry, NextAction::retry_later,

@@ -22,6 +22,8 @@ enum class Errc {
     unavailable,   // the other side is not there now
     not_set_up,    // the host has not been made ready (vtpmctl setup)
     locked,        // the chip does not give out the keys on this boot
+    not_approved,  // this boot is not one that an approver signed
+    latched,       // the chip gives the keys no more before it is reset
     wrong_chip,    // this is not the chip the vault was set up with
     wrong_cell,    // the chip's commit cell is lost, or not the one of the set-up
     rolled_back,   // stored data verifies, but the chip remembers a newer state

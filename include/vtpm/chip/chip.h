@@ -1,27 +1,42 @@
-// Chip: the host's TPM 2.0, as the keeper of a few small secrets.
+// Chip: the host's TPM, as the keeper of a few small secrets.
 //
 // main() owns the implementation and lends it to the vault. One thread at a time; every call blocks
 // for as long as the chip takes (seconds, on slow hardware), so it stays off the path of a guest's
 // commands.
 //
-// What seal() promises: the content can be had from this chip only, by TPM2_Unseal, and only over a
-// policy (userWithAuth is clear, so there is no password to guess). It does NOT bind to what was
-// booted: the policy holds no PCR. Whoever runs as root on this host, on any boot, can unseal.
+// What seal() promises: the content can be had from this chip only, by TPM2_Unseal, and only over
+// the policy that its Binding says (userWithAuth is clear, so there is no password to guess):
+//
+//   with an approver   PolicyAuthorize(approver.key, approver.reference): an Approval is needed,
+//                      that is a signature over [PolicyPCR(values), PolicyNV(counter <= limit)]
+//   with a latch       PolicyNV(latch == its value): not after close_latch(), until the chip is
+//   reset always             PolicyCommandCode(TPM2_Unseal)
+//
+// Without an approver it does NOT bind to what was booted: whoever runs as root on this host, on
+// any boot, can unseal (until the latch is closed).
 //
 // The commit cell is 32 bytes of the chip's NV memory that can only be extended: V becomes
 // SHA-256(V | digest). Its authorization value is a secret of the vault's; without it the cell can
 // be neither read nor extended. The chip's owner can remove it, and make another that begins at the
 // beginning, but not with the same authorization value.
 //
-// TCG TPM 2.0 Library, Part 1 clause 19 (sessions, salting), clause 21 (parameter encryption),
-// clause 37 (NV memory); TCG Provisioning Guidance clause 7.5.1 (storage root key).
+// The counter and the latch are NV counters that anybody may read and the owner may increment.
+// Their owner can remove them and make others of the same name, but a new counter begins above
+// every value that any counter of this chip ever had (Part 3, TPM2_NV_Increment): whoever does that
+// has revoked all approvals, or shut the latch for good; never the opposite.
+//
+// TCG TPM 2.0 Library, Part 1 clause 19 (sessions, salting, policies), clause 21 (parameter
+// encryption), clause 37 (NV memory); TCG Provisioning Guidance clause 7.5.1 (storage root key).
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "vtpm/base/bytes.h"
 #include "vtpm/base/result.h"
@@ -43,15 +58,51 @@ struct SealedObject {
     Bytes private_area;  // TPM2B_PRIVATE, marshalled
 };
 
-using CellValue = std::array<std::uint8_t, 32>;
+using Digest = std::array<std::uint8_t, 32>;  // SHA-256
+
+using CellValue = Digest;
 using CellIndex = std::uint32_t;  // an NV index of the owner's range
-// Whose cell it is: public, and part of what the chip holds of it (as an authPolicy that no
+// Whose NV index it is: public, and part of what the chip holds of it (as an authPolicy that no
 // attribute lets anybody use).
-using CellTag = std::array<std::uint8_t, 32>;
+using CellTag = Digest;
 
 struct Cell {
     CellIndex index = 0;
     CellTag tag{};
+};
+
+struct Counter {
+    CellIndex index = 0;
+    CellTag tag{};
+};
+
+struct Latch {
+    CellIndex index = 0;
+    CellTag tag{};
+    std::uint64_t value = 0;  // that it was made with
+};
+
+// Values of PCRs of the SHA-256 bank, by number (0 to 23).
+using PcrValues = std::map<std::uint8_t, Digest>;
+
+// Who decides which boots may unseal, by signing them.
+struct Approver {
+    Bytes key;           // TPM2B_PUBLIC, marshalled; what approver_key() gives
+    Digest reference{};  // whose secret it is about; part of what is signed
+    Counter counter;     // revokes
+};
+
+// One boot that may unseal.
+struct Approval {
+    PcrValues pcrs;
+    std::uint64_t limit = 0;  // void once the counter is above it
+    Bytes signature;  // as `openssl dgst -sha256 -sign` writes it: DER for ECDSA, raw for RSA
+};
+
+// What has to hold when a secret is unsealed.
+struct Binding {
+    std::optional<Approver> approver;
+    std::optional<Latch> latch;
 };
 
 class Chip {
@@ -61,6 +112,7 @@ class Chip {
     // Part 2 clause 11.1.14: what every chip takes as sealed data, in bytes.
     static constexpr std::size_t max_sealed_size = 128;
     static constexpr std::size_t max_random_size = 1024;
+    static constexpr std::uint8_t max_pcr = 23;
 
     virtual ~Chip() = default;
 
@@ -77,15 +129,42 @@ class Chip {
     // What follows gives Errc::invalid_argument before expect(), and for every later call
     // Errc::wrong_chip if another chip answers.
 
-    // 1 to max_sealed_size bytes, else Errc::too_large or invalid_argument.
-    virtual Result<SealedObject> seal(const SecretBytes& secret) = 0;
+    // 1 to max_sealed_size bytes, else Errc::too_large or invalid_argument. Read back where the
+    // binding lets us: without an approver, and while the latch is open.
+    virtual Result<SealedObject> seal(const SecretBytes& secret, const Binding& binding) = 0;
 
     // Errc::wrong_chip if another chip sealed it or its bytes were changed (the chip cannot tell
-    // the two apart), Errc::corrupt if it is not an object that seal() makes.
-    virtual Result<SecretBytes> unseal(const SealedObject& sealed) = 0;
+    // the two apart); Errc::corrupt if it is not an object that seal() makes with this binding;
+    // Errc::not_approved: the binding has an approver, and `approval` is missing, not of this boot
+    // (its PCR values are not the chip's), revoked, or its signature does not verify;
+    // Errc::latched: the latch is closed until the chip is reset, or was replaced.
+    virtual Result<SecretBytes> unseal(const SealedObject& sealed, const Binding& binding,
+                                       const Approval* approval) = 0;
 
     // Exactly `size` bytes, up to max_random_size.
     virtual Result<SecretBytes> random(std::size_t size) = 0;
+
+    // ---- boots and who approves them ----
+
+    // The PCRs as they are now, over an unprotected bus: to show and to choose with. unseal() has
+    // the chip compare for itself. Errc::unsupported if the chip has no SHA-256 bank of them,
+    // invalid_argument for a number above max_pcr or none at all.
+    virtual Result<PcrValues> read_pcrs(const std::vector<std::uint8_t>& numbers) = 0;
+
+    // A public key in PEM ("PUBLIC KEY"; P-256, or RSA of 2048 or 3072 bits with exponent 65537),
+    // as Approver::key wants it. Errc::invalid_argument for anything else. Does not ask the chip.
+    virtual Result<Bytes> approver_key(std::string_view pem) = 0;
+
+    // What an approver signs: `openssl dgst -sha256 -sign KEY` over these 64 bytes, which are the
+    // policy digest of [PolicyPCR, PolicyNV(counter <= limit)] and the reference (Part 3,
+    // TPM2_PolicyAuthorize: aHash). Does not ask the chip. Errc::invalid_argument without PCRs.
+    virtual Result<Bytes> words_to_sign(const Approver& approver, const PcrValues& pcrs,
+                                        std::uint64_t limit) = 0;
+
+    // Checks the signature, in software. Errc::not_approved if it does not verify.
+    virtual Result<void> check_approval(const Approver& approver, const Approval& approval) = 0;
+
+    // ---- NV memory ----
 
     // Makes a cell at the first free index. `auth` is cell_auth_size bytes. Errc::permission if the
     // owner hierarchy has a password, too_large if the chip has no room.
@@ -102,9 +181,23 @@ class Chip {
     virtual Result<CellValue> extend_cell(const Cell& cell, const SecretBytes& auth,
                                           const CellValue& digest) = 0;
 
-    // Gives the index back to the owner.
+    // Makes a counter, or a latch, with its first value. Errc as define_cell().
+    virtual Result<Counter> define_counter(const CellTag& tag) = 0;
+    virtual Result<Latch> define_latch(const CellTag& tag) = 0;
+
+    // Errc::wrong_cell: no such index, another tag, or not a counter.
+    virtual Result<std::uint64_t> read_counter(const Counter& counter) = 0;
+    // Gives the new value.
+    virtual Result<std::uint64_t> increment_counter(const Counter& counter) = 0;
+
+    // From here on nobody unseals what is bound to the latch before the chip is reset
+    // (TPM2_NV_ReadLock on an index with TPMA_NV_READ_STCLEAR). May be repeated.
+    virtual Result<void> close_latch(const Latch& latch) = 0;
+    virtual Result<bool> latch_closed(const Latch& latch) = 0;
+
+    // Gives an index of ours back to the owner, whatever it is.
     virtual Result<void> remove_cell(CellIndex index) = 0;
-    // The same with all cells of this tag but the one.
+    // The same with all of this tag but the one.
     virtual Result<void> remove_other_cells(const Cell& keep) = 0;
 };
 
