@@ -119,6 +119,8 @@ int exit_code(const Error& error) {
         case Errc::locked:
         case Errc::not_set_up:
         case Errc::chip:
+        case Errc::not_approved:
+        case Errc::latched:
         case Errc::wrong_chip:
         case Errc::wrong_cell:
         case Errc::rolled_back:

@@ -94,6 +94,8 @@ std::string advice(const Error& error) {
         case Errc::permission:
             return "run it as root";
         case Errc::locked:
+        case Errc::not_approved:
+        case Errc::latched:
             return "see: vtpmctl status; nothing was changed";
         case Errc::wrong_chip:
             return "nothing was changed. If the mainboard is a new one: vtpmctl recover "

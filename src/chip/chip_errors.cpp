@@ -58,6 +58,8 @@ constexpr std::array meanings{
             "the chip refused the authorization"},
     Meaning{TPM2_RC_POLICY_FAIL, Errc::locked, NextAction::ask_operator,
             "the policy does not hold on this boot"},
+    Meaning{TPM2_RC_PCR_CHANGED, Errc::chip, NextAction::retry,
+            "a PCR was extended in the middle of it"},
     Meaning{TPM2_RC_HIERARCHY, Errc::chip, NextAction::ask_operator,
             "the owner hierarchy of the chip is disabled; enable it in the firmware"},
     Meaning{TPM2_RC_HANDLE, Errc::chip, NextAction::retry,

@@ -1,7 +1,7 @@
 // The commit cell: an NV index of type extend. See chip.h for what it promises.
 //
-// Private to the chip room. Part 1 clause 37.2.4 (NV extend), Part 2 clause 13 (NV attributes),
-// Part 3 clauses 31.3 (DefineSpace), 31.9 (NV_Extend), 31.13 (NV_Read).
+// Private to the chip room. Part 1 clause 37.2.4 (NV extend), Part 3 clauses 31.9 (NV_Extend),
+// 31.13 (NV_Read).
 #pragma once
 
 #include "esys_connection.h"
@@ -18,10 +18,5 @@ Result<std::optional<CellValue>> read_commit_cell(EsysConnection& connection,
 Result<CellValue> extend_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
                                      const Cell& cell, const SecretBytes& auth,
                                      const CellValue& digest);
-Result<void> remove_commit_cell(EsysConnection& connection, const LoadedHandle& srk,
-                                CellIndex index);
-
-Result<void> remove_other_commit_cells(EsysConnection& connection, const LoadedHandle& srk,
-                                       const Cell& keep);
 
 }  // namespace vtpm::chip

@@ -1,10 +1,14 @@
 #include "vtpm/chip/esys_chip.h"
 
+#include "approval.h"
 #include "commit_cell.h"
 #include "esys_connection.h"
 #include "marshal.h"
+#include "nv_counter.h"
+#include "nv_index.h"
 #include "sealing.h"
 #include "storage_root_key.h"
+#include "vtpm/chip/policy.h"
 
 namespace vtpm::chip {
 namespace {
@@ -74,14 +78,28 @@ auto EsysChip::with_srk(Operation operation)
     return result;
 }
 
-Result<SealedObject> EsysChip::seal(const SecretBytes& secret) {
+Result<SealedObject> EsysChip::seal(const SecretBytes& secret, const Binding& binding) {
     VTPM_CHECK(check_size(secret.size(), max_sealed_size));
+    VTPM_TRY(const Digest policy, policy::digest_of(binding));
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) -> Result<SealedObject> {
-        VTPM_TRY(SealedObject sealed, create_sealed(to, srk, secret));
+        if (binding.approver)
+            VTPM_CHECK(check_key_in_chip(to, *binding.approver));
+        VTPM_TRY(SealedObject sealed, create_sealed(to, srk, secret, policy));
         // Read it back: what cannot be unsealed now must not become the only copy. The load also
         // overwrites the plaintext that ESYS keeps of the last TPM2_Create.
-        VTPM_TRY(const SecretBytes again, unseal_object(to, srk, sealed));
-        if (!equal_constant_time(again.view(), secret.view())) {
+        if (binding.approver) {
+            VTPM_CHECK(try_to_load(to, srk, sealed, policy));
+            return sealed;
+        }
+        const auto again = unseal_object(to, srk, sealed, binding, nullptr);
+        if (!again && again.error().code == Errc::latched) {
+            VTPM_TRY(const bool closed, nv_latch_closed(to, srk, *binding.latch));
+            if (closed)
+                return sealed;
+        }
+        if (!again)
+            return tl::make_unexpected(again.error());
+        if (!equal_constant_time(again->view(), secret.view())) {
             return fail(Errc::chip, NextAction::ask_operator,
                         "the chip unseals something else than it sealed");
         }
@@ -89,10 +107,29 @@ Result<SealedObject> EsysChip::seal(const SecretBytes& secret) {
     });
 }
 
-Result<SecretBytes> EsysChip::unseal(const SealedObject& sealed) {
+Result<SecretBytes> EsysChip::unseal(const SealedObject& sealed, const Binding& binding,
+                                     const Approval* approval) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
-        return unseal_object(to, srk, sealed);
+        return unseal_object(to, srk, sealed, binding, approval);
     });
+}
+
+Result<PcrValues> EsysChip::read_pcrs(const std::vector<std::uint8_t>& numbers) {
+    return with_srk(
+        [&](EsysConnection& to, const LoadedHandle&) { return pcr_values(to, numbers); });
+}
+
+Result<Bytes> EsysChip::approver_key(std::string_view pem) {
+    return policy::approver_key(pem);
+}
+
+Result<Bytes> EsysChip::words_to_sign(const Approver& approver, const PcrValues& pcrs,
+                                      std::uint64_t limit) {
+    return policy::words_to_sign(approver, pcrs, limit);
+}
+
+Result<void> EsysChip::check_approval(const Approver& approver, const Approval& approval) {
+    return policy::check_approval(approver, approval);
 }
 
 Result<SecretBytes> EsysChip::random(std::size_t size) {
@@ -120,15 +157,49 @@ Result<CellValue> EsysChip::extend_cell(const Cell& cell, const SecretBytes& aut
     });
 }
 
-Result<void> EsysChip::remove_cell(CellIndex index) {
+Result<Counter> EsysChip::define_counter(const CellTag& tag) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
-        return remove_commit_cell(to, srk, index);
+        return define_nv_counter(to, srk, tag);
     });
+}
+
+Result<Latch> EsysChip::define_latch(const CellTag& tag) {
+    return with_srk(
+        [&](EsysConnection& to, const LoadedHandle& srk) { return define_nv_latch(to, srk, tag); });
+}
+
+Result<std::uint64_t> EsysChip::read_counter(const Counter& counter) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return read_nv_counter(to, srk, counter);
+    });
+}
+
+Result<std::uint64_t> EsysChip::increment_counter(const Counter& counter) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return increment_nv_counter(to, srk, counter);
+    });
+}
+
+Result<void> EsysChip::close_latch(const Latch& latch) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return close_nv_latch(to, srk, latch);
+    });
+}
+
+Result<bool> EsysChip::latch_closed(const Latch& latch) {
+    return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
+        return nv_latch_closed(to, srk, latch);
+    });
+}
+
+Result<void> EsysChip::remove_cell(CellIndex index) {
+    return with_srk(
+        [&](EsysConnection& to, const LoadedHandle& srk) { return remove_index(to, srk, index); });
 }
 
 Result<void> EsysChip::remove_other_cells(const Cell& keep) {
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) {
-        return remove_other_commit_cells(to, srk, keep);
+        return remove_other_indices(to, srk, keep);
     });
 }
 

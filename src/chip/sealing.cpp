@@ -3,48 +3,43 @@
 #include <algorithm>
 #include <array>
 
+#include "approval.h"
 #include "marshal.h"
 #include "vtpm/base/secret_bytes.h"
+#include "vtpm/chip/policy.h"
 namespace vtpm::chip {
 namespace {
 
-// SHA-256(32 zero bytes | TPM_CC_PolicyCommandCode | TPM_CC_Unseal). It lets TPM2_Unseal through
-// and nothing else; with userWithAuth and, by adminWithPolicy, ObjectChangeAuth shut, this is the
-// only way in. A policy over PCRs that were not chosen by anybody would look stronger and be no
-// stronger.
-constexpr std::array<std::uint8_t, 32> unseal_only{
-    0xe6, 0x13, 0x13, 0x70, 0x76, 0x52, 0x4b, 0xde, 0x48, 0x75, 0x33, 0x86, 0x58, 0x84, 0xe9, 0x73,
-    0x2e, 0xbe, 0xe3, 0xaa, 0xcb, 0x09, 0x5d, 0x94, 0xa6, 0xde, 0x49, 0x2e, 0xc0, 0x6c, 0x46, 0xfa};
-
-TPM2B_PUBLIC sealed_template() {
+// With userWithAuth and, by adminWithPolicy, ObjectChangeAuth shut, the policy is the only way in.
+// A policy over PCRs that were not chosen by anybody would look stronger and be no stronger.
+TPM2B_PUBLIC sealed_template(const Digest& policy) {
     TPM2B_PUBLIC out{};
     auto& area = out.publicArea;
     area.type = TPM2_ALG_KEYEDHASH;
     area.nameAlg = TPM2_ALG_SHA256;
     area.objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT |
                             TPMA_OBJECT_ADMINWITHPOLICY | TPMA_OBJECT_NODA;
-    area.authPolicy.size = unseal_only.size();
-    std::copy(unseal_only.begin(), unseal_only.end(), area.authPolicy.buffer);
+    area.authPolicy.size = static_cast<UINT16>(policy.size());
+    std::copy(policy.begin(), policy.end(), area.authPolicy.buffer);
     area.parameters.keyedHashDetail.scheme.scheme = TPM2_ALG_NULL;
     return out;
 }
 
-// What is loaded must be what seal() makes, whoever wrote it: an object with a weaker policy would
-// unseal as well.
-Result<TPM2B_PUBLIC> checked_public(ByteView bytes) {
+// What is loaded must be what seal() makes with this policy, whoever wrote it: an object with a
+// weaker one would unseal as well.
+Result<TPM2B_PUBLIC> checked_public(ByteView bytes, const Digest& policy) {
     VTPM_TRY(const TPM2B_PUBLIC given, unmarshal_public(bytes));
     TPM2B_PUBLIC comparable = given;
     comparable.publicArea.unique = {};
-    if (!same(comparable, sealed_template())) {
-        return fail(Errc::corrupt, "not an object that was sealed by us");
+    if (!same(comparable, sealed_template(policy))) {
+        return fail(Errc::corrupt,
+                    "not an object that was sealed by us for this approver and this boot latch");
     }
     return given;
 }
 
 Result<LoadedHandle> load(EsysConnection& connection, const LoadedHandle& srk,
-                          const SealedObject& sealed) {
-    VTPM_TRY(const TPM2B_PUBLIC public_area, checked_public(sealed.public_area));
-    VTPM_TRY(const TPM2B_PRIVATE private_area, unmarshal_private(sealed.private_area));
+                          const TPM2B_PUBLIC& public_area, const TPM2B_PRIVATE& private_area) {
     VTPM_TRY(const LoadedHandle session,
              start_session(connection, srk, TPM2_SE_HMAC, Protect::both_ways));
     ESYS_TR object = ESYS_TR_NONE;
@@ -82,10 +77,10 @@ Result<LoadedHandle> start_session(EsysConnection& connection, const LoadedHandl
 }
 
 Result<SealedObject> create_sealed(EsysConnection& connection, const LoadedHandle& srk,
-                                   const SecretBytes& secret) {
+                                   const SecretBytes& secret, const Digest& policy) {
     VTPM_TRY(const LoadedHandle session,
              start_session(connection, srk, TPM2_SE_HMAC, Protect::both_ways));
-    const TPM2B_PUBLIC wanted = sealed_template();
+    const TPM2B_PUBLIC wanted = sealed_template(policy);
     const TPM2B_DATA outside_info{};
     const TPML_PCR_SELECTION creation_pcr{};
     TPM2B_SENSITIVE_CREATE sensitive{};
@@ -111,15 +106,29 @@ Result<SealedObject> create_sealed(EsysConnection& connection, const LoadedHandl
     return sealed;
 }
 
+Result<void> try_to_load(EsysConnection& connection, const LoadedHandle& srk,
+                         const SealedObject& sealed, const Digest& policy) {
+    VTPM_TRY(const TPM2B_PUBLIC public_area, checked_public(sealed.public_area, policy));
+    VTPM_TRY(const TPM2B_PRIVATE private_area, unmarshal_private(sealed.private_area));
+    VTPM_CHECK(load(connection, srk, public_area, private_area));
+    return {};
+}
+
 Result<SecretBytes> unseal_object(EsysConnection& connection, const LoadedHandle& srk,
-                                  const SealedObject& sealed) {
-    VTPM_TRY(const LoadedHandle object, load(connection, srk, sealed));
+                                  const SealedObject& sealed, const Binding& binding,
+                                  const Approval* approval) {
+    VTPM_TRY(const Digest digest, policy::digest_of(binding));
+    VTPM_TRY(const TPM2B_PUBLIC public_area, checked_public(sealed.public_area, digest));
+    VTPM_TRY(const TPM2B_PRIVATE private_area, unmarshal_private(sealed.private_area));
+    Ticket ticket;
+    if (binding.approver) {
+        VTPM_TRY(ticket, verify_in_chip(connection, *binding.approver, approval));
+    }
+    VTPM_TRY(const LoadedHandle object, load(connection, srk, public_area, private_area));
+    // After the load, so that little time passes in which a PCR is extended: the chip then refuses.
     VTPM_TRY(const LoadedHandle policy,
              start_session(connection, srk, TPM2_SE_POLICY, Protect::answer));
-    VTPM_CHECK(connection.run("TPM2_PolicyCommandCode", [&] {
-        return Esys_PolicyCommandCode(connection.esys(), policy.get(), ESYS_TR_NONE, ESYS_TR_NONE,
-                                      ESYS_TR_NONE, TPM2_CC_Unseal);
-    }));
+    VTPM_CHECK(satisfy(connection, policy, binding, ticket, approval));
     EsysAnswer<TPM2B_SENSITIVE_DATA> data;
     VTPM_CHECK(connection.run("TPM2_Unseal", [&] {
         TPM2B_SENSITIVE_DATA* answer = nullptr;

@@ -1,7 +1,7 @@
 // The sealed object: what we ask the chip to keep, and the salted sessions in which it travels.
 //
 // Private to the chip room. Part 1 clauses 19.6.8 (salted sessions) and 21 (parameter encryption),
-// Part 3 clauses 12.1 (Create), 12.2 (Load), 12.7 (Unseal), 23.11 (PolicyCommandCode).
+// Part 3 clauses 12.1 (Create), 12.2 (Load), 12.7 (Unseal).
 #pragma once
 
 #include "esys_connection.h"
@@ -19,10 +19,15 @@ Result<LoadedHandle> start_session(EsysConnection& connection, const LoadedHandl
                                    TPM2_SE type, Protect protect);
 
 Result<SealedObject> create_sealed(EsysConnection& connection, const LoadedHandle& srk,
-                                   const SecretBytes& secret);
+                                   const SecretBytes& secret, const Digest& policy);
+
+// Loads it and lets it go: as far as one can try what one may not unseal.
+Result<void> try_to_load(EsysConnection& connection, const LoadedHandle& srk,
+                         const SealedObject& sealed, const Digest& policy);
 
 Result<SecretBytes> unseal_object(EsysConnection& connection, const LoadedHandle& srk,
-                                  const SealedObject& sealed);
+                                  const SealedObject& sealed, const Binding& binding,
+                                  const Approval* approval);
 
 Result<SecretBytes> random_bytes(EsysConnection& connection, const LoadedHandle& srk,
                                  std::size_t size);

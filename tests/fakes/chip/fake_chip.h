@@ -1,20 +1,20 @@
 // FakeChip: a Chip in memory that can refuse, cheat and fail the nth call.
 //
 // Two fakes of the same seed are the same chip, in another process too. What it seals is hidden
-// from nobody: this is for tests of what is built on a chip. One thread.
+// from nobody, but it is as strict about bindings and approvals as a real one: this is for tests of
+// what is built on a chip. One thread.
 #pragma once
 
 #include <openssl/sha.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
 #include <functional>
 #include <memory>
-#include <new>
 #include <optional>
 
-#include "vtpm/chip/chip.h"
+#include "fakes/chip/fake_chip_memory.h"
+#include "vtpm/chip/policy.h"
 
 namespace vtpm::fakes {
 
@@ -33,6 +33,18 @@ class FakeChip : public chip::Chip {
     void cheat(std::function<void(SecretBytes&)> how) { cheat_ = std::move(how); }
     int calls() const { return calls_; }
 
+    // What a boot measured.
+    void set_pcr(std::uint8_t number, const chip::Digest& value) {
+        memory_->pcrs.at(number) = value;
+    }
+    // The host reboots: latches open. It measures what it did before, until set_pcr().
+    void reset() {
+        for (auto& cell : memory_->cells)
+            cell.closed = false;
+    }
+    // As chips whose firmware has turned the SHA-256 bank off.
+    void lose_pcr_bank() { has_pcrs_ = false; }
+
     Result<chip::ChipIdentity> identify() override {
         VTPM_CHECK(enter());
         return identity();
@@ -47,14 +59,16 @@ class FakeChip : public chip::Chip {
         return {};
     }
 
-    Result<chip::SealedObject> seal(const SecretBytes& secret) override {
+    Result<chip::SealedObject> seal(const SecretBytes& secret,
+                                    const chip::Binding& binding) override {
         VTPM_CHECK(enter_pinned());
         if (secret.empty())
             return fail(Errc::invalid_argument, "nothing to seal");
         if (secret.size() > max_sealed_size)
             return fail(Errc::too_large, "too much to seal");
-        chip::SealedObject sealed{Bytes{0, 1, seed_}, Bytes()};
-        std::uint8_t sum = seed_;
+        VTPM_TRY(const chip::Digest policy, chip::policy::digest_of(binding));
+        chip::SealedObject sealed{public_area(seed_, policy), Bytes()};
+        std::uint8_t sum = first_sum(policy);
         for (const auto byte : secret.view()) {
             sealed.private_area.push_back(static_cast<std::uint8_t>(byte ^ 0xa5U ^ seed_));
             sum = static_cast<std::uint8_t>(sum * 31 + byte);
@@ -63,23 +77,56 @@ class FakeChip : public chip::Chip {
         return sealed;
     }
 
-    Result<SecretBytes> unseal(const chip::SealedObject& sealed) override {
+    Result<SecretBytes> unseal(const chip::SealedObject& sealed, const chip::Binding& binding,
+                               const chip::Approval* approval) override {
         VTPM_CHECK(enter_pinned());
-        if (sealed.public_area.size() != 3 || sealed.private_area.size() < 2) {
-            return fail(Errc::corrupt, "not an object that was sealed by us");
+        VTPM_TRY(const chip::Digest policy, chip::policy::digest_of(binding));
+        if (sealed.public_area.size() != public_area(seed_, policy).size() ||
+            !std::equal(policy.begin(), policy.end(), sealed.public_area.end() - 32) ||
+            sealed.private_area.size() < 2) {
+            return fail(Errc::corrupt, "not an object that was sealed by us with this binding");
         }
         SecretBytes secret(sealed.private_area.size() - 1);
-        std::uint8_t sum = seed_;
+        std::uint8_t sum = first_sum(policy);
         for (std::size_t i = 0; i < secret.size(); ++i) {
             secret.span()[i] = static_cast<std::uint8_t>(sealed.private_area[i] ^ 0xa5U ^ seed_);
             sum = static_cast<std::uint8_t>(sum * 31 + secret.view()[i]);
         }
-        if (sealed.public_area != Bytes{0, 1, seed_} || sum != sealed.private_area.back()) {
+        if (sealed.public_area != public_area(seed_, policy) || sum != sealed.private_area.back())
             return fail(Errc::wrong_chip, "another chip sealed this, or it was changed since");
-        }
+        VTPM_CHECK(satisfied(binding, approval));
         if (cheat_)
             cheat_(secret);
         return secret;
+    }
+
+    Result<chip::PcrValues> read_pcrs(const std::vector<std::uint8_t>& numbers) override {
+        VTPM_CHECK(enter_pinned());
+        if (numbers.empty())
+            return fail(Errc::invalid_argument, "no PCR is asked for");
+        chip::PcrValues out;
+        for (const auto number : numbers) {
+            if (number > max_pcr)
+                return fail(Errc::invalid_argument, "there are the PCRs 0 to 23");
+            out[number] = memory_->pcrs.at(number);
+        }
+        if (!has_pcrs_)
+            return fail(Errc::unsupported, "the chip has no SHA-256 bank");
+        return out;
+    }
+
+    Result<Bytes> approver_key(std::string_view pem) override {
+        return chip::policy::approver_key(pem);
+    }
+
+    Result<Bytes> words_to_sign(const chip::Approver& approver, const chip::PcrValues& pcrs,
+                                std::uint64_t limit) override {
+        return chip::policy::words_to_sign(approver, pcrs, limit);
+    }
+
+    Result<void> check_approval(const chip::Approver& approver,
+                                const chip::Approval& approval) override {
+        return chip::policy::check_approval(approver, approval);
     }
 
     Result<SecretBytes> random(std::size_t size) override {
@@ -95,17 +142,9 @@ class FakeChip : public chip::Chip {
     Result<chip::CellIndex> define_cell(const SecretBytes& auth,
                                         const chip::CellTag& tag) override {
         VTPM_CHECK(enter_pinned());
-        for (std::size_t i = 0; i < memory_->size(); ++i) {
-            Cell& cell = (*memory_)[i];
-            if (cell.defined)
-                continue;
-            cell = Cell();
-            std::copy_n(auth.view().begin(), cell.auth.size(), cell.auth.begin());
-            cell.tag = tag;
-            cell.defined = true;
-            return static_cast<chip::CellIndex>(first_cell + i);
-        }
-        return fail(Errc::too_large, "no room for another cell");
+        VTPM_TRY(const auto index, memory_->define(Kind::cell, tag));
+        std::copy_n(auth.view().begin(), cell_auth_size, memory_->at(index)->auth.begin());
+        return index;
     }
 
     Result<std::optional<chip::CellValue>> read_cell(const chip::Cell& wanted,
@@ -128,65 +167,123 @@ class FakeChip : public chip::Chip {
         std::copy(digest.begin(), digest.end(), text.begin() + 32);
         ::SHA256(text.data(), text.size(), next.data());
         ++cell->extends;  // the one moment that counts, for who is killed here
-        if (lost_answer_) {
-            auto error = *std::exchange(lost_answer_, std::nullopt);
-            return tl::make_unexpected(std::move(error));
-        }
+        VTPM_CHECK(answered());
         return next;
+    }
+
+    Result<chip::Counter> define_counter(const chip::CellTag& tag) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(const auto index, memory_->define(Kind::counter, tag));
+        return chip::Counter{index, tag};
+    }
+
+    Result<chip::Latch> define_latch(const chip::CellTag& tag) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(const auto index, memory_->define(Kind::latch, tag));
+        return chip::Latch{index, tag, memory_->at(index)->value};
+    }
+
+    Result<std::uint64_t> read_counter(const chip::Counter& counter) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(const Cell* const cell, memory_->find(Kind::counter, counter.index, counter.tag));
+        return cell->value;
+    }
+
+    Result<std::uint64_t> increment_counter(const chip::Counter& counter) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(Cell* const cell, memory_->find(Kind::counter, counter.index, counter.tag));
+        memory_->increment(*cell);
+        VTPM_CHECK(answered());
+        return cell->value;
+    }
+
+    Result<void> close_latch(const chip::Latch& latch) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(Cell* const cell, memory_->find(Kind::latch, latch.index, latch.tag));
+        cell->closed = true;
+        return answered();
+    }
+
+    Result<bool> latch_closed(const chip::Latch& latch) override {
+        VTPM_CHECK(enter_pinned());
+        VTPM_TRY(const Cell* const cell, memory_->find(Kind::latch, latch.index, latch.tag));
+        if (!cell->closed && cell->value != latch.value)
+            return fail(Errc::wrong_cell, "the latch was replaced");
+        return cell->closed;
     }
 
     Result<void> remove_cell(chip::CellIndex index) override {
         VTPM_CHECK(enter_pinned());
-        if (index >= first_cell && index < first_cell + memory_->size())
-            (*memory_)[index - first_cell].defined = false;
+        Cell* const cell = memory_->at(index);
+        if (cell == nullptr)
+            return fail(Errc::wrong_cell, "no such NV index");
+        cell->defined = false;
         return {};
     }
 
     Result<void> remove_other_cells(const chip::Cell& keep) override {
         VTPM_CHECK(enter_pinned());
-        for (std::size_t i = 0; i < memory_->size(); ++i) {
-            if (first_cell + i != keep.index && (*memory_)[i].tag == keep.tag)
+        for (std::size_t i = 0; i < memory_->cells.size(); ++i) {
+            if (Memory::first_index + i != keep.index && (*memory_)[i].tag == keep.tag)
                 (*memory_)[i].defined = false;
         }
         return {};
     }
 
-    // The next extend is done, and its answer is `error`.
+    // The next extend, increment or closing is done, and its answer is `error`.
     void lose_answer(Error error) { lost_answer_ = std::move(error); }
 
-    // The chip's NV memory. A process that was forked shares it; one image of it can be put in the
-    // place of another.
-    struct Cell {
-        bool defined = false;
-        chip::CellValue auth{};
-        chip::CellTag tag{};
-        std::array<chip::CellValue, 2> values{};
-        std::uint64_t extends = 0;
-    };
-    using Memory = std::array<Cell, 4>;
+    using Memory = FakeChipMemory;
     Memory& memory() { return *memory_; }
 
   private:
-    static constexpr chip::CellIndex first_cell = 0x01800100;
+    using Cell = Memory::Cell;
+    using Kind = Memory::Kind;
 
     Result<Cell*> find(const chip::Cell& wanted, const SecretBytes& auth) {
-        const auto index = wanted.index;
-        if (index < first_cell || index >= first_cell + memory_->size() ||
-            !(*memory_)[index - first_cell].defined) {
-            return fail(Errc::wrong_cell, "no such cell");
-        }
-        Cell& cell = (*memory_)[index - first_cell];
-        if (cell.tag != wanted.tag || !equal_constant_time(cell.auth, auth.view()))
+        VTPM_TRY(Cell* const cell, memory_->find(Kind::cell, wanted.index, wanted.tag));
+        if (!equal_constant_time(cell->auth, auth.view()))
             return fail(Errc::wrong_cell, "the cell does not know this authorization value");
-        return &cell;
+        return cell;
     }
 
-    static std::shared_ptr<Memory> shared_memory() {
-        void* const place = ::mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE,
-                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (place == MAP_FAILED)
-            throw std::bad_alloc();
-        return {new (place) Memory(), [](Memory* memory) { ::munmap(memory, sizeof(Memory)); }};
+    static Bytes public_area(std::uint8_t seed, const chip::Digest& policy) {
+        return ByteWriter().u8(0).u8(1).u8(seed).bytes(policy).take();
+    }
+
+    // Of what authenticates the private area: it belongs to one chip and one policy.
+    std::uint8_t first_sum(const chip::Digest& policy) const {
+        return static_cast<std::uint8_t>(seed_ ^ policy.front());
+    }
+
+    Result<void> satisfied(const chip::Binding& binding, const chip::Approval* approval) {
+        if (binding.approver) {
+            if (approval == nullptr)
+                return fail(Errc::not_approved, "no approval was given");
+            VTPM_CHECK(chip::policy::check_approval(*binding.approver, *approval));
+            for (const auto& [number, value] : approval->pcrs) {
+                if (!has_pcrs_ || memory_->pcrs.at(number) != value)
+                    return fail(Errc::not_approved, "this is not the boot that was approved");
+            }
+            const auto& counter = binding.approver->counter;
+            VTPM_TRY(const Cell* const cell,
+                     memory_->find(Kind::counter, counter.index, counter.tag, Errc::not_approved));
+            if (cell->value > approval->limit)
+                return fail(Errc::not_approved, "this approval was revoked");
+        }
+        if (binding.latch) {
+            VTPM_TRY(const Cell* const cell, memory_->find(Kind::latch, binding.latch->index,
+                                                           binding.latch->tag, Errc::latched));
+            if (cell->closed || cell->value != binding.latch->value)
+                return fail(Errc::latched, "the latch is closed, or was replaced");
+        }
+        return {};
+    }
+
+    Result<void> answered() {
+        if (lost_answer_)
+            return tl::make_unexpected(*std::exchange(lost_answer_, std::nullopt));
+        return {};
     }
 
     chip::ChipIdentity identity() const {
@@ -212,7 +309,8 @@ class FakeChip : public chip::Chip {
         return {};
     }
 
-    std::shared_ptr<Memory> memory_ = shared_memory();
+    std::shared_ptr<Memory> memory_ = Memory::shared();
+    bool has_pcrs_ = true;
     std::optional<Error> lost_answer_;
     std::uint8_t seed_;
     std::uint32_t state_ = 7;

@@ -17,11 +17,11 @@ TEST_CASE("a chip unseals what it sealed, also after a restart") {
     const TemporaryDirectory directory;
     Swtpm swtpm(directory.path());
     const auto chip = pinned(swtpm.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
-    CHECK(chip->unseal(*sealed)->size() == known.size());
+    CHECK(chip->unseal(*sealed, {}, nullptr)->size() == known.size());
     swtpm.restart();
-    const auto again = chip->unseal(*sealed);  // connects again by itself
+    const auto again = chip->unseal(*sealed, {}, nullptr);  // connects again by itself
     REQUIRE(fine(again));
     CHECK(equal_constant_time(again->view(), as_bytes(known)));
 }
@@ -30,11 +30,11 @@ TEST_CASE("sizes of secrets and of random bytes") {
     const TemporaryDirectory directory;
     const Swtpm swtpm(directory.path());
     const auto chip = pinned(swtpm.tcti());
-    CHECK(chip->seal(SecretBytes()).error().code == Errc::invalid_argument);
-    CHECK(chip->seal(SecretBytes(129)).error().code == Errc::too_large);
-    const auto largest = chip->seal(SecretBytes(128));
+    CHECK(chip->seal(SecretBytes(), {}).error().code == Errc::invalid_argument);
+    CHECK(chip->seal(SecretBytes(129), {}).error().code == Errc::too_large);
+    const auto largest = chip->seal(SecretBytes(128), {});
     REQUIRE(fine(largest));
-    CHECK(chip->unseal(*largest)->size() == 128);
+    CHECK(chip->unseal(*largest, {}, nullptr)->size() == 128);
     const auto one = chip->random(1024);
     const auto other = chip->random(1024);
     REQUIRE(fine(one));
@@ -64,8 +64,8 @@ TEST_CASE("nothing secret is done before an identity is pinned") {
     const TemporaryDirectory directory;
     const Swtpm swtpm(directory.path());
     const auto chip = opened(swtpm.tcti());
-    CHECK(chip->seal(secret_of(known)).error().code == Errc::invalid_argument);
-    CHECK(chip->unseal({}).error().code == Errc::invalid_argument);
+    CHECK(chip->seal(secret_of(known), {}).error().code == Errc::invalid_argument);
+    CHECK(chip->unseal({}, {}, nullptr).error().code == Errc::invalid_argument);
     CHECK(chip->random(8).error().code == Errc::invalid_argument);
 }
 
@@ -74,7 +74,7 @@ TEST_CASE("another chip is told from the pinned one") {
     const Swtpm first(directory.path() / "1");
     const Swtpm second(directory.path() / "2");
     const auto mine = pinned(first.tcti());
-    const auto sealed = mine->seal(secret_of(known));
+    const auto sealed = mine->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
     const auto identity = mine->identify();
     REQUIRE(identity);
@@ -92,22 +92,22 @@ TEST_CASE("another chip is told from the pinned one") {
     auto no_key = *identity;
     no_key.srk_public.pop_back();
     CHECK(mine->expect(no_key).error().code == Errc::corrupt);
-    CHECK(mine->unseal(*sealed));
+    CHECK(mine->unseal(*sealed, {}, nullptr));
 
     // Sealed by one, loaded into the other, which knows only itself.
-    CHECK(pinned(second.tcti())->unseal(*sealed).error().code == Errc::wrong_chip);
+    CHECK(pinned(second.tcti())->unseal(*sealed, {}, nullptr).error().code == Errc::wrong_chip);
 }
 
 TEST_CASE("a changed sealed object is refused") {
     const TemporaryDirectory directory;
     const Swtpm swtpm(directory.path());
     const auto chip = pinned(swtpm.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
     for (std::size_t at = 0; at < sealed->private_area.size(); at += 7) {
         auto bad = *sealed;
         bad.private_area[at] ^= 0x10U;
-        const auto answer = chip->unseal(bad);
+        const auto answer = chip->unseal(bad, {}, nullptr);
         INFO("private byte " << at);
         REQUIRE_FALSE(answer);
         CHECK((answer.error().code == Errc::wrong_chip || answer.error().code == Errc::corrupt));
@@ -116,22 +116,22 @@ TEST_CASE("a changed sealed object is refused") {
         auto bad = *sealed;
         bad.public_area[at] ^= 0x01U;
         INFO("public byte " << at);
-        CHECK_FALSE(chip->unseal(bad));
+        CHECK_FALSE(chip->unseal(bad, {}, nullptr));
     }
     auto cut = *sealed;
     cut.private_area.pop_back();
-    CHECK(chip->unseal(cut).error().code == Errc::corrupt);
+    CHECK(chip->unseal(cut, {}, nullptr).error().code == Errc::corrupt);
     auto longer = *sealed;
     longer.public_area.push_back(0);
-    CHECK(chip->unseal(longer).error().code == Errc::corrupt);
-    CHECK(chip->unseal({}).error().code == Errc::corrupt);
-    CHECK(fine(chip->unseal(*sealed)));
+    CHECK(chip->unseal(longer, {}, nullptr).error().code == Errc::corrupt);
+    CHECK(chip->unseal({}, {}, nullptr).error().code == Errc::corrupt);
+    CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
 }
 
 TEST_CASE("a sealed object opens by policy only") {
     const TemporaryDirectory directory;
     const Swtpm swtpm(directory.path());
-    const auto sealed = pinned(swtpm.tcti())->seal(secret_of(known));
+    const auto sealed = pinned(swtpm.tcti())->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
     // The policy is what the header says: PolicyCommandCode(TPM2_Unseal) from zero, Part 3 23.11.
     const Bytes extended = ByteWriter().bytes(Bytes(32)).u32(0x0000016c).u32(0x0000015e).take();
@@ -159,7 +159,7 @@ TEST_CASE("the persistent key is used if it is the pinned one, and left alone if
     const TemporaryDirectory directory;
     const Swtpm swtpm(directory.path());
     const auto chip = pinned(swtpm.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
 
     SECTION("a stranger's key sits at the handle") {
@@ -167,7 +167,7 @@ TEST_CASE("the persistent key is used if it is the pinned one, and left alone if
         tool(swtpm, "tpm2_createprimary -C o -G rsa -c " + context);
         tool(swtpm, "tpm2_evictcontrol -C o -c " + context + " 0x81000001");
         tool(swtpm, "tpm2_flushcontext -t");
-        CHECK(fine(chip->unseal(*sealed)));
+        CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
         CHECK(tool(swtpm, "tpm2_getcap handles-persistent") == "- 0x81000001\n");
         CHECK(tool(swtpm, "tpm2_readpublic -c 0x81000001").find("rsa") != std::string::npos);
     }
@@ -176,7 +176,7 @@ TEST_CASE("the persistent key is used if it is the pinned one, and left alone if
              "tpm2_evictcontrol -C o -c " + srk_by_tools(swtpm, directory.path()) + " 0x81000001");
         tool(swtpm, "tpm2_flushcontext -t");
         tool(swtpm, "tpm2_changeauth -c owner password");
-        CHECK(fine(chip->unseal(*sealed)));
+        CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
         const auto fresh = chip->identify();
         REQUIRE_FALSE(fresh);
         CHECK(fresh.error().code == Errc::permission);
@@ -190,11 +190,11 @@ TEST_CASE("a chip that goes away is unavailable, and may come back") {
     const TemporaryDirectory directory;
     Swtpm swtpm(directory.path());
     const auto chip = pinned(swtpm.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
     swtpm.kill();
     for (int i = 0; i < 2; ++i) {
-        const auto gone = chip->unseal(*sealed);
+        const auto gone = chip->unseal(*sealed, {}, nullptr);
         REQUIRE_FALSE(gone);
         CHECK(gone.error().code == Errc::unavailable);
         CHECK(gone.error().next == NextAction::retry_later);
@@ -202,7 +202,7 @@ TEST_CASE("a chip that goes away is unavailable, and may come back") {
     CHECK(chip->identify().error().code == Errc::unavailable);
     CHECK(chip->random(8).error().code == Errc::unavailable);
     swtpm.start();
-    CHECK(fine(chip->unseal(*sealed)));
+    CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
 }
 
 TEST_CASE("a chip that was not started is started") {

@@ -18,13 +18,13 @@ TEST_CASE("the connection cut at the nth command gives an error, never a crash o
     const Swtpm swtpm(directory.path());
     SocketTap tap(directory.path(), swtpm.socket());
     const auto chip = pinned(tap.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
     int completed = 0;
     for (int nth = 1; nth <= 40 && completed < 2; ++nth) {
         int seen = 0;
         tap.meddle([&](Bytes&, Bytes&) { return ++seen != nth; });
-        const auto answer = chip->unseal(*sealed);
+        const auto answer = chip->unseal(*sealed, {}, nullptr);
         if (answer) {
             CHECK(equal_constant_time(answer->view(), as_bytes(known)));
             if (seen < nth)
@@ -35,7 +35,7 @@ TEST_CASE("the connection cut at the nth command gives an error, never a crash o
         }
         tap.meddle(nullptr);
         INFO("cut at command " << nth);
-        CHECK(fine(chip->unseal(*sealed)));
+        CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
     }
     CHECK(completed > 0);
 }
@@ -45,9 +45,9 @@ TEST_CASE("an interposer cannot read or change what passes") {
     const Swtpm swtpm(directory.path());
     SocketTap tap(directory.path(), swtpm.socket());
     const auto chip = pinned(tap.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
-    REQUIRE(fine(chip->unseal(*sealed)));
+    REQUIRE(fine(chip->unseal(*sealed, {}, nullptr)));
     const auto random = chip->random(32);
     REQUIRE(fine(random));
     const Bytes heard = tap.heard();
@@ -73,8 +73,8 @@ TEST_CASE("an interposer cannot read or change what passes") {
                 ++changed;
                 return true;
             });
-            const bool ok =
-                code == 0x17bU ? chip->random(32).has_value() : chip->unseal(*sealed).has_value();
+            const bool ok = code == 0x17bU ? chip->random(32).has_value()
+                                           : chip->unseal(*sealed, {}, nullptr).has_value();
             if (changed > 0) {
                 INFO("command " << code << ", byte " << back << " from the end");
                 CHECK_FALSE(ok);
@@ -83,7 +83,7 @@ TEST_CASE("an interposer cannot read or change what passes") {
         }
     }
     tap.meddle(nullptr);
-    CHECK(fine(chip->unseal(*sealed)));
+    CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
 }
 
 TEST_CASE("every session is salted, and secrets travel in sessions only") {
@@ -121,9 +121,9 @@ TEST_CASE("every session is salted, and secrets travel in sessions only") {
         }
         return true;
     });
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
-    CHECK(fine(chip->unseal(*sealed)));
+    CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
     CHECK(fine(chip->random(32)));
     tap.meddle(nullptr);
     CHECK(sessions == 6);
@@ -137,7 +137,7 @@ TEST_CASE("an interposer cannot put its own storage root key in") {
     const Swtpm evil(directory.path() / "2");
     SocketTap tap(directory.path(), swtpm.socket());
     const auto chip = pinned(tap.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
     Bytes foreign;
     {
@@ -156,13 +156,13 @@ TEST_CASE("an interposer cannot put its own storage root key in") {
             answer = foreign;
         return true;
     });
-    const auto fooled = chip->unseal(*sealed);
+    const auto fooled = chip->unseal(*sealed, {}, nullptr);
     REQUIRE_FALSE(fooled);
     CHECK(fooled.error().code == Errc::wrong_chip);
-    CHECK(chip->seal(secret_of(known)).error().code == Errc::wrong_chip);
+    CHECK(chip->seal(secret_of(known), {}).error().code == Errc::wrong_chip);
     CHECK(chip->random(8).error().code == Errc::wrong_chip);
     tap.meddle(nullptr);
-    CHECK(fine(chip->unseal(*sealed)));
+    CHECK(fine(chip->unseal(*sealed, {}, nullptr)));
 }
 
 TEST_CASE("a chip that is busy is asked again; one that stays so is given up") {
@@ -212,21 +212,21 @@ TEST_CASE("nothing of ours stays in the chip, and leftovers are cleared") {
                tool(swtpm, "tpm2_getcap handles-loaded-session");
     };
     const auto chip = pinned(tap.tcti());
-    const auto sealed = chip->seal(secret_of(known));
+    const auto sealed = chip->seal(secret_of(known), {});
     REQUIRE(fine(sealed));
-    REQUIRE(fine(chip->unseal(*sealed)));
+    REQUIRE(fine(chip->unseal(*sealed, {}, nullptr)));
     auto bad = *sealed;
     bad.private_area.back() ^= 1U;
-    REQUIRE_FALSE(chip->unseal(bad));
+    REQUIRE_FALSE(chip->unseal(bad, {}, nullptr));
     CHECK(left().empty());
 
     // Cut between Unseal and the flushes: key, object and sessions stay behind.
     tap.meddle([](Bytes& command, Bytes&) { return command_code(command) != 0x15eU; });
-    REQUIRE_FALSE(chip->unseal(*sealed));
+    REQUIRE_FALSE(chip->unseal(*sealed, {}, nullptr));
     CHECK_FALSE(left().empty());
     tap.meddle(nullptr);
     for (int i = 0; i < 5; ++i)
-        REQUIRE(fine(chip->unseal(*sealed)));
+        REQUIRE(fine(chip->unseal(*sealed, {}, nullptr)));
     CHECK(left().empty());
 }
 
@@ -239,10 +239,10 @@ TEST_CASE("no copy of a secret stays in our memory") {
     for (std::size_t i = 0; i < 64; ++i) {
         secret.span()[i] = static_cast<std::uint8_t>(17 + i * 7 + (i % 3) * 29);
     }
-    const auto sealed = chip->seal(secret);
+    const auto sealed = chip->seal(secret, {});
     REQUIRE(fine(sealed));
     CHECK(in_memory(secret.view().first(32)) == 1);
-    auto again = chip->unseal(*sealed);
+    auto again = chip->unseal(*sealed, {}, nullptr);
     REQUIRE(fine(again));
     CHECK(in_memory(secret.view().first(32)) == 2);
     again = SecretBytes();

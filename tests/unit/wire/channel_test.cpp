@@ -105,6 +105,17 @@ TEST_CASE("errors cross a socket unchanged; unknown codes stay refusals") {
     CHECK(back.code == error.code);
     CHECK(back.next == error.next);
     CHECK(back.context == error.context);
+    for (int code = 0; code <= static_cast<int>(Errc::unsupported); ++code) {
+        const Error one{static_cast<Errc>(code), usual_next_action(static_cast<Errc>(code)), ""};
+        INFO(to_string(one.code));
+        CHECK(to_string(one.code) != "unknown");
+        CHECK(wire::to_error(wire::to_message(one)).code == one.code);
+        CHECK(wire::to_error(wire::to_message(one)).next == one.next);
+    }
+    CHECK(to_string(Errc::not_approved) == "not-approved");
+    CHECK(to_string(Errc::latched) == "latched");
+    CHECK(usual_next_action(Errc::not_approved) == NextAction::ask_operator);
+    CHECK(usual_next_action(Errc::latched) == NextAction::ask_operator);
     wire::proto::Failure newer;
     newer.set_code("some-day");
     CHECK(wire::to_error(newer).code == Errc::unsupported);
