@@ -110,6 +110,23 @@ Result<bool> matches_boot(chip::Chip& chip, const chip::PcrValues& pcrs) {
     return now == pcrs;
 }
 
+Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key,
+                                    const chip::Binding& binding) {
+    VTPM_TRY(chip::SealedObject sealed, chip.seal(key, binding));
+    if (binding.approver)
+        return sealed;
+    const auto again = chip.unseal(sealed, binding, nullptr);
+    if (!again && again.error().code == Errc::latched)
+        return sealed;
+    if (!again)
+        return tl::make_unexpected(again.error());
+    if (!equal_constant_time(again->view(), key.view())) {
+        return fail(Errc::chip, NextAction::ask_operator,
+                    "the chip unseals something else than it sealed");
+    }
+    return sealed;
+}
+
 Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed,
                                const chip::Binding& binding,
                                const std::vector<ApprovalRow>& approvals) {

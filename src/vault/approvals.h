@@ -30,6 +30,11 @@ bool binds_nothing(const chip::PcrValues& pcrs);
 // Whether the chip's PCRs are these now.
 Result<bool> matches_boot(chip::Chip& chip, const chip::PcrValues& pcrs);
 
+// Unsealed once more where the binding lets us: a key that the chip will not give back must not
+// become the only one.
+Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key,
+                                    const chip::Binding& binding);
+
 // A sealed key, with the statement that approves this boot, if the binding wants one.
 // Errc::not_approved with the reason if none does; Errc::chip if it has not the size of a key.
 Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed,

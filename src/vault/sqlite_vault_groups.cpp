@@ -108,7 +108,7 @@ Result<Group> SqliteVault::create_group(std::string_view name, const ApproverWis
     VTPM_CHECK(take_approver(chip_, approver, group));
     VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
     group.key_check = group_key_check(key);
-    VTPM_TRY(group.key, chip_.seal(key, binding_of(record, group)));
+    VTPM_TRY(group.key, seal_key(chip_, key, binding_of(record, group)));
     if (!record.recovery_point.empty()) {
         VTPM_TRY(group.escrow,
                  make_escrow(record.recovery_point, {record.manager, group.uuid, key.clone()}));
@@ -192,13 +192,13 @@ Result<Group> SqliteVault::set_approver(const Uuid& uuid, const ApproverWish& ap
     VTPM_CHECK(take_approver(chip_, approver, changed));
     ++changed.config_sequence;
     const chip::Binding binding = binding_of(disk_->record, changed);
-    VTPM_TRY(changed.key, chip_.seal(*key, binding));
+    VTPM_TRY(changed.key, seal_key(chip_, *key, binding));
     Change change{.action = "approver",
                   .subject = subject_of(changed.name, uuid) + approver_text(changed),
                   .groups = {changed}};
     if (disk_->is_default(changed)) {
         change.record = disk_->record;
-        VTPM_TRY(change.record->root, chip_.seal(open->root, binding));
+        VTPM_TRY(change.record->root, seal_key(chip_, open->root, binding));
     }
     VTPM_CHECK(make(std::move(change), true));
     erase_log();  // the object that was sealed for the approver before

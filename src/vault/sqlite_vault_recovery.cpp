@@ -137,9 +137,9 @@ Result<void> SqliteVault::seal_again(Recovery& found) {
         if (group.deleted)
             continue;
         const chip::Binding binding = binding_of(record, group);
-        VTPM_TRY(group.key, chip_.seal(found.group_keys.at(group.id), binding));
+        VTPM_TRY(group.key, seal_key(chip_, found.group_keys.at(group.id), binding));
         if (group.uuid == record.default_group) {
-            VTPM_TRY(record.root, chip_.seal(found.root, binding));
+            VTPM_TRY(record.root, seal_key(chip_, found.root, binding));
         }
     }
     return {};

@@ -120,8 +120,8 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
         record.latch_value = static_cast<std::int64_t>(latch.value);
     }
     const chip::Binding binding = binding_of(record, group);
-    VTPM_TRY(record.root, chip_.seal(keys.root, binding));
-    VTPM_TRY(group.key, chip_.seal(group_key, binding));
+    VTPM_TRY(record.root, seal_key(chip_, keys.root, binding));
+    VTPM_TRY(group.key, seal_key(chip_, group_key, binding));
     record.mac = mac_of(record, table_keys.meta);
     group.mac = mac_of(group, record.manager, table_keys.meta);
 

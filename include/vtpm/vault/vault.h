@@ -91,8 +91,8 @@ struct Instance {
 struct NewInstance {
     std::string name;
     std::uint8_t tpm = 0;
-    std::optional<Uuid> uuid;   // random if not given
-    std::optional<Uuid> group;  // the default group if not given
+    std::optional<Uuid> uuid = {};   // random if not given
+    std::optional<Uuid> group = {};  // the default group if not given
 };
 
 // Tenants' instances: under a key of their own, with an approver of their own.

@@ -31,6 +31,12 @@ std::optional<Errc> error_of(const Result<T>& result) {
     return result ? std::nullopt : std::optional(result.error().code);
 }
 
+inline SetupWishes with_recovery_key() {
+    SetupWishes wishes;
+    wishes.make_recovery_key = true;
+    return wishes;
+}
+
 inline SecretBytes secret_of(std::string_view text) {
     return SecretBytes::copy_of(as_bytes(text));
 }
@@ -97,7 +103,7 @@ struct Fixture {
     std::filesystem::path directory() const { return temporary.path() / "vault"; }
     std::filesystem::path database() const { return directory() / "vault.db"; }
 
-    void set_up() { REQUIRE(fine(vault->setup(false))); }
+    void set_up() { REQUIRE(fine(vault->setup({}))); }
 
     Uuid made(const std::string& name) {
         const auto instance = vault->create({name, 2, {}});

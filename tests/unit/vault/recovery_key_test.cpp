@@ -9,46 +9,44 @@ TEST_CASE("a recovery key opens the escrow; it can be made later, once") {
     Fixture f;
     SecretBytes pem;
     SECTION("at setup") {
-        auto outcome = f.vault->setup(true);
+        auto outcome = f.vault->setup(with_recovery_key());
         REQUIRE(fine(outcome));
         pem = std::move(outcome->recovery_key_pem);
     }
     SECTION("later") {
         f.set_up();
-        f.chip.refuse(Error{Errc::unavailable, NextAction::retry_later, "gone"});
-        CHECK(error_of(f.vault->setup(true)) == Errc::unavailable);
         CHECK_FALSE(f.vault->status().recovery);
-        f.chip.refuse({});
-        auto outcome = f.vault->setup(true);
+        auto outcome = f.vault->setup(with_recovery_key());
         REQUIRE(fine(outcome));
         CHECK(outcome->manager == f.vault->status().manager);
         pem = std::move(outcome->recovery_key_pem);
     }
     CHECK(f.vault->status().recovery);
-    CHECK(error_of(f.vault->setup(true)) == Errc::already_exists);
+    CHECK(error_of(f.vault->setup(with_recovery_key())) == Errc::already_exists);
     const Uuid manager = f.vault->status().manager;
     f.reopen_unlocked();
     CHECK(f.vault->status().recovery);
     f.close();
 
-    const Bytes escrow = blob(f.database(), "SELECT escrow FROM vault");
-    const chip::SealedObject sealed{blob(f.database(), "SELECT root_public FROM vault"),
-                                    blob(f.database(), "SELECT root_private FROM vault")};
-    const auto opened = open_escrow(pem, escrow);
-    REQUIRE(fine(opened));
-    CHECK(opened->manager == manager);
-    CHECK(opened->groups.size() == 1);
-    const auto root = f.chip.unseal(sealed, {}, nullptr);
+    const auto root = open_escrow(pem, blob(f.database(), "SELECT escrow FROM vault"));
     REQUIRE(fine(root));
-    CHECK(equal_constant_time(root->view(), opened->root.view()));
+    CHECK(root->manager == manager);
+    CHECK(root->owner == manager);
+    const auto group = open_escrow(pem, blob(f.database(), "SELECT escrow FROM groups"));
+    REQUIRE(fine(group));
+    CHECK(group->manager == manager);
+    CHECK(group->owner.bytes()[0] == blob(f.database(), "SELECT default_group FROM vault").front());
+    f.reopen_unlocked();
+    CHECK(fine(f.vault->check_recovery_key(pem)));
+    CHECK(error_of(f.vault->check_recovery_key(*make_recovery_key())) == Errc::invalid_argument);
 }
 
 TEST_CASE("a recovery key that got lost is replaced, on the disk as well") {
     Fixture f;
-    CHECK(error_of(f.vault->replace_recovery_key()) == Errc::not_set_up);
-    const auto first = f.vault->setup(true);
+    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::not_set_up);
+    const auto first = f.vault->setup(with_recovery_key());
     REQUIRE(fine(first));
-    const auto second = f.vault->replace_recovery_key();
+    const auto second = f.vault->replace_recovery_key("");
     REQUIRE(fine(second));
     CHECK(second->manager == first->manager);
     f.reopen_unlocked();
@@ -61,7 +59,7 @@ TEST_CASE("a recovery key that got lost is replaced, on the disk as well") {
 
 TEST_CASE("an escrow put in place of ours is noticed") {
     Fixture f;
-    REQUIRE(fine(f.vault->setup(true)));
+    REQUIRE(fine(f.vault->setup(with_recovery_key())));
     f.close();
     sql(f.database(), "UPDATE vault SET escrow = zeroblob(length(escrow))");
     f.reopen();
@@ -76,7 +74,7 @@ struct RolledBack : Fixture {
     SecretBytes pem;
 
     explicit RolledBack(bool with_key) {
-        auto outcome = vault->setup(with_key);
+        auto outcome = vault->setup(with_key ? with_recovery_key() : SetupWishes());
         REQUIRE(fine(outcome));
         pem = std::move(outcome->recovery_key_pem);
         a = made("a");
@@ -128,7 +126,7 @@ TEST_CASE("a vault without a recovery key is recovered beside its own chip only"
 
 TEST_CASE("a new mainboard") {
     Fixture f;
-    auto outcome = f.vault->setup(true);
+    auto outcome = f.vault->setup(with_recovery_key());
     REQUIRE(fine(outcome));
     const Uuid a = f.made("a");
     f.stored(a, 0, "state");
@@ -151,7 +149,7 @@ TEST_CASE("a new mainboard") {
 
 TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repeated") {
     Fixture f;
-    auto outcome = f.vault->setup(true);
+    auto outcome = f.vault->setup(with_recovery_key());
     REQUIRE(fine(outcome));
     const Uuid a = f.made("a");
     f.stored(a, 0, "state");
@@ -181,7 +179,7 @@ TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repea
 
 TEST_CASE("after recoveries only the last cell vouches for a state") {
     Fixture f;
-    auto outcome = f.vault->setup(true);
+    auto outcome = f.vault->setup(with_recovery_key());
     REQUIRE(fine(outcome));
     const SecretBytes& pem = outcome->recovery_key_pem;
     const Uuid a = f.made("a");

@@ -280,7 +280,7 @@ TEST_CASE("a cell that somebody extends under a running vault stops it") {
 
 TEST_CASE("a cell that is lost under a running vault stops it, and can be made anew") {
     Fixture f;
-    auto outcome = f.vault->setup(true);
+    auto outcome = f.vault->setup(with_recovery_key());
     REQUIRE(fine(outcome));
     const Uuid a = f.made("a");
     f.stored(a, 0, "one");
@@ -295,7 +295,7 @@ TEST_CASE("a setup that fails gives the cell back") {
     Fixture f;
     for (int nth = 1;; ++nth) {
         f.chip.fail_nth(nth, gone);
-        const auto done = f.vault->setup(false);
+        const auto done = f.vault->setup({});
         f.chip.fail_nth(0, gone);
         if (done)
             break;

@@ -74,7 +74,7 @@ void judge_all(const Prepared& p, fakes::FakeChip& chip, Outcome& outcome) {
     CHECK(vault.status().phase == Phase::locked);
     if (!vault.unlock()) {
         CHECK(vault.status().reason);
-        CHECK_FALSE(vault.setup(false));
+        CHECK_FALSE(vault.setup({}));
         ++outcome.refused;
         return;
     }
@@ -329,7 +329,7 @@ TEST_CASE("rows that are missing are missed") {
     p.reopen();
     CHECK(error_of(p.vault->unlock()) == Errc::corrupt);
     CHECK(p.vault->status().phase == Phase::locked);
-    CHECK(error_of(p.vault->setup(false)).has_value());
+    CHECK(error_of(p.vault->setup({})).has_value());
 }
 
 TEST_CASE("the rows that open the rest are verified") {
@@ -361,7 +361,8 @@ TEST_CASE("the rows that open the rest are verified") {
         sql(p.database(),
             "INSERT INTO vault SELECT 2, manager, created, chip_public, chip_name,"
             " chip_manufacturer, chip_firmware, root_public, root_private,"
-            " default_group, escrow, cell_index, cell_auth, mac FROM vault");
+            " default_group, recovery_point, escrow, cell_index, cell_auth, anchor_key,"
+            " counter_index, latch_index, latch_value, mac FROM vault");
     }
     p.reopen();
     CHECK(error_of(p.vault->unlock()) == Errc::corrupt);

@@ -14,7 +14,7 @@ TEST_CASE("a vault sealed to a swtpm opens with it, and with no other") {
         const auto chip = chip::EsysChip::open(swtpm.tcti());
         REQUIRE(fine(chip));
         SqliteVault vault(directory, **chip);
-        const auto outcome = vault.setup(true);
+        const auto outcome = vault.setup(with_recovery_key());
         REQUIRE(fine(outcome));
         CHECK_FALSE(outcome->recovery_key_pem.empty());
         const auto made = vault.create({"a", 2, {}});
