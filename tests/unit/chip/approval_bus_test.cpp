@@ -241,3 +241,36 @@ TEST_CASE("no copy of a bound secret stays in our memory") {
     again = SecretBytes();
     CHECK(in_memory(secret.view().first(32)) == 1);
 }
+
+TEST_CASE("nothing is sealed for an approver whose kind of key the chip does not take") {
+    ApprovalScene s(rsa2048);
+    for (const std::uint32_t code : {0x2c4U /* value */, 0x2c7U /* key size */}) {
+        s.tap.meddle([&](Bytes& command, Bytes& answer) {
+            if (command_code(command) == 0x167U)  // LoadExternal
+                answer = answer_of(code);
+            return true;
+        });
+        const auto refused = s.chip->seal(secret_of(known), s.binding);
+        s.tap.meddle(nullptr);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == Errc::unsupported);
+        CHECK(refused.error().context.find("P-256") != std::string::npos);
+        s.chip = pinned(s.tap.tcti());  // the answer was a lie: the key is in there
+    }
+}
+
+TEST_CASE("a PCR that is extended between the policy and the unseal: try again") {
+    ApprovalScene s;
+    const Approval approval = s.approve(s.pcrs({0, 1}), s.counter_value());
+    s.tap.meddle([&](Bytes& command, Bytes& answer) {
+        if (command_code(command) == unseal_command)
+            answer = answer_of(0x128);
+        return true;
+    });
+    const auto refused = s.unseal(approval);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::chip);
+    CHECK(refused.error().next == NextAction::retry);
+    s.tap.meddle(nullptr);
+    CHECK(s.opens(approval));
+}
