@@ -68,14 +68,8 @@ Result<LoadedHandle> load_key(EsysConnection& connection, ByteView key, const By
     }
     VTPM_CHECK(ran);
     LoadedHandle loaded(connection, handle, LoadedHandle::End::flush);
-    EsysAnswer<TPM2B_NAME> given;
-    VTPM_CHECK(connection.run("Esys_TR_GetName", [&] {
-        TPM2B_NAME* answer = nullptr;
-        const auto rc = Esys_TR_GetName(connection.esys(), handle, &answer);
-        given.reset(answer);
-        return rc;
-    }));
-    if (!std::ranges::equal(name, std::span(given->name, given->size)))
+    VTPM_TRY(const Bytes given, connection.name_of(handle));
+    if (given != name)
         return fail(Errc::malformed, "the chip gives the approval key another name than it has");
     return loaded;
 }
@@ -123,10 +117,9 @@ Result<void> check_pcrs(EsysConnection& connection, const LoadedHandle& session,
 
 Result<void> check_counter(EsysConnection& connection, const LoadedHandle& session,
                            const Counter& counter, std::uint64_t limit) {
-    VTPM_TRY(
-        const LoadedHandle index,
-        find_counter(connection, NvKind::counter, counter.index, counter.tag, Errc::not_approved,
-                     "all approvals are void: the chip's revocation counter"));
+    VTPM_TRY(const LoadedHandle index,
+             find_counter(connection, counter, Errc::not_approved,
+                          "all approvals are void: the chip's revocation counter"));
     VTPM_TRY(const TSS2_RC code, compare(connection, session, index, limit, TPM2_EO_UNSIGNED_LE));
     if (code != TSS2_RC_SUCCESS) {
         return fail(
@@ -140,8 +133,8 @@ Result<void> check_counter(EsysConnection& connection, const LoadedHandle& sessi
 Result<void> check_latch(EsysConnection& connection, const LoadedHandle& session,
                          const Latch& latch) {
     VTPM_TRY(const LoadedHandle index,
-             find_counter(connection, NvKind::latch, latch.index, latch.tag, Errc::latched,
-                          "the keys are out of reach for good: the chip's boot latch"));
+             find_latch(connection, latch, Errc::latched,
+                        "the keys are out of reach for good: the chip's boot latch"));
     VTPM_TRY(const TSS2_RC code, compare(connection, session, index, latch.value, TPM2_EO_EQ));
     if (code == TPM2_RC_NV_LOCKED) {
         return fail(Errc::latched,

@@ -82,24 +82,24 @@ Result<SealedObject> EsysChip::seal(const SecretBytes& secret, const Binding& bi
     VTPM_CHECK(check_size(secret.size(), max_sealed_size));
     VTPM_TRY(const Digest policy, policy::digest_of(binding));
     return with_srk([&](EsysConnection& to, const LoadedHandle& srk) -> Result<SealedObject> {
-        if (binding.approver)
-            VTPM_CHECK(check_key_in_chip(to, *binding.approver));
-        VTPM_TRY(SealedObject sealed, create_sealed(to, srk, secret, policy));
-        // Read it back: what cannot be unsealed now must not become the only copy. The load also
-        // overwrites the plaintext that ESYS keeps of the last TPM2_Create.
+        // What cannot be unsealed must not become the only copy: the chip has to be able to verify,
+        // and to have what the policy asks for.
+        bool closed = false;
         if (binding.approver) {
+            VTPM_CHECK(check_key_in_chip(to, *binding.approver));
+            VTPM_CHECK(read_nv_counter(to, srk, binding.approver->counter));
+        }
+        if (binding.latch) {
+            VTPM_TRY(closed, nv_latch_closed(to, srk, *binding.latch));
+        }
+        VTPM_TRY(SealedObject sealed, create_sealed(to, srk, secret, policy));
+        // The load also overwrites the plaintext that ESYS keeps of the last TPM2_Create.
+        if (binding.approver || closed) {
             VTPM_CHECK(try_to_load(to, srk, sealed, policy));
             return sealed;
         }
-        const auto again = unseal_object(to, srk, sealed, binding, nullptr);
-        if (!again && again.error().code == Errc::latched) {
-            VTPM_TRY(const bool closed, nv_latch_closed(to, srk, *binding.latch));
-            if (closed)
-                return sealed;
-        }
-        if (!again)
-            return tl::make_unexpected(again.error());
-        if (!equal_constant_time(again->view(), secret.view())) {
+        VTPM_TRY(const SecretBytes again, unseal_object(to, srk, sealed, binding, nullptr));
+        if (!equal_constant_time(again.view(), secret.view())) {
             return fail(Errc::chip, NextAction::ask_operator,
                         "the chip unseals something else than it sealed");
         }

@@ -146,6 +146,38 @@ void EsysConnection::overwrite_buffers() {
     Esys_Free(data);
 }
 
+Result<Bytes> EsysConnection::name_of(ESYS_TR handle) {
+    EsysAnswer<TPM2B_NAME> name;
+    VTPM_CHECK(run("Esys_TR_GetName", [&] {
+        TPM2B_NAME* answer = nullptr;
+        const auto rc = Esys_TR_GetName(esys_, handle, &answer);
+        name.reset(answer);
+        return rc;
+    }));
+    return Bytes(name->name, name->name + std::min<std::size_t>(name->size, sizeof name->name));
+}
+
+Result<Bytes> EsysConnection::serialized(ESYS_TR handle) {
+    std::unique_ptr<std::uint8_t, decltype(&std::free)> buffer(nullptr, &std::free);
+    std::size_t size = 0;
+    VTPM_CHECK(run("Esys_TR_Serialize", [&] {
+        std::uint8_t* answer = nullptr;
+        const auto rc = Esys_TR_Serialize(esys_, handle, &answer, &size);
+        buffer.reset(answer);
+        return rc;
+    }));
+    return Bytes(buffer.get(), buffer.get() + size);
+}
+
+Result<Bytes> EsysConnection::name_in_hmacs(ESYS_TR handle) {
+    VTPM_TRY(const Bytes all, serialized(handle));
+    ByteReader reader(all);
+    VTPM_CHECK(reader.u32());
+    VTPM_TRY(const auto size, reader.u16());
+    VTPM_TRY(const ByteView name, reader.bytes(size));
+    return Bytes(name.begin(), name.end());
+}
+
 void EsysConnection::flush(ESYS_TR handle) {
     if (broken_)
         return;

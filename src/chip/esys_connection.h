@@ -36,6 +36,14 @@ class EsysConnection {
     // decrypted answer stays in the SAPI buffer until a longer one comes.
     void overwrite_buffers();
 
+    // Computed by ESYS from the public area that it was told.
+    Result<Bytes> name_of(ESYS_TR handle);
+    // The Name that ESYS puts into every HMAC. It was told this one as well and has not compared
+    // the two, but the chip has: it refuses a command that carries another Name than its own.
+    Result<Bytes> name_in_hmacs(ESYS_TR handle);
+    // All that ESYS has for a handle: a u32 handle, the Name in HMACs, its type, the public area.
+    Result<Bytes> serialized(ESYS_TR handle);
+
     void flush(ESYS_TR handle);
 
   private:

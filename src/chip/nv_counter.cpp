@@ -1,6 +1,9 @@
 #include "nv_counter.h"
 
+#include <algorithm>
+
 #include "chip_errors.h"
+#include "policy_digest.h"
 #include "sealing.h"
 
 namespace vtpm::chip {
@@ -88,30 +91,32 @@ Result<Defined> define(EsysConnection& connection, const LoadedHandle& srk, NvKi
     return Defined{made.index, *value};
 }
 
-Result<LoadedHandle> find(EsysConnection& connection, const Counter& counter) {
-    return find_counter(connection, NvKind::counter, counter.index, counter.tag, Errc::wrong_cell,
-                        counter_words);
-}
-
-Result<LoadedHandle> find(EsysConnection& connection, const Latch& latch) {
-    return find_counter(connection, NvKind::latch, latch.index, latch.tag, Errc::wrong_cell,
-                        latch_words);
+// By its Name, which the HMAC of what follows covers; what the chip says of it is not covered.
+Result<LoadedHandle> find(EsysConnection& connection, CellIndex index,
+                          const std::vector<Bytes>& names, Errc errc, std::string_view what) {
+    VTPM_TRY(auto found, find_index(connection, index));
+    if (!found)
+        return fail(errc, std::string(what) + " was removed (its NV index is gone)");
+    VTPM_TRY(const Bytes name, connection.name_in_hmacs(found->get()));
+    if (std::ranges::find(names, name) == names.end()) {
+        return fail(errc, std::string(what) +
+                              " was replaced by something else, or was never given a value (its "
+                              "NV index has other attributes)");
+    }
+    return std::move(*found);
 }
 
 }  // namespace
 
-Result<LoadedHandle> find_counter(EsysConnection& connection, NvKind kind, CellIndex index,
-                                  const CellTag& tag, Errc errc, std::string_view what) {
-    VTPM_TRY(auto found, find_index(connection, index));
-    if (!found)
-        return fail(errc, std::string(what) + " was removed (its NV index is gone)");
-    VTPM_TRY(const auto given, read_public(connection, *found));
-    if (!is_ours(given, kind, tag)) {
-        return fail(errc, std::string(what) +
-                              " was replaced by something else (its NV index has "
-                              "other attributes)");
-    }
-    return std::move(*found);
+Result<LoadedHandle> find_counter(EsysConnection& connection, const Counter& counter, Errc errc,
+                                  std::string_view what) {
+    return find(connection, counter.index, {policy::name_of(counter)}, errc, what);
+}
+
+Result<LoadedHandle> find_latch(EsysConnection& connection, const Latch& latch, Errc errc,
+                                std::string_view what) {
+    return find(connection, latch.index, {policy::name_of(latch), policy::name_when_closed(latch)},
+                errc, what);
 }
 
 Result<Counter> define_nv_counter(EsysConnection& connection, const LoadedHandle& srk,
@@ -128,7 +133,8 @@ Result<Latch> define_nv_latch(EsysConnection& connection, const LoadedHandle& sr
 
 Result<std::uint64_t> read_nv_counter(EsysConnection& connection, const LoadedHandle& srk,
                                       const Counter& counter) {
-    VTPM_TRY(const LoadedHandle index, find(connection, counter));
+    VTPM_TRY(const LoadedHandle index,
+             find_counter(connection, counter, Errc::wrong_cell, counter_words));
     VTPM_TRY(const Reading reading, read_value(connection, srk, index));
     if (reading.locked)
         return fail(Errc::wrong_cell, "the chip's revocation counter is locked, which it never is");
@@ -138,7 +144,8 @@ Result<std::uint64_t> read_nv_counter(EsysConnection& connection, const LoadedHa
 Result<std::uint64_t> increment_nv_counter(EsysConnection& connection, const LoadedHandle& srk,
                                            const Counter& counter) {
     {
-        VTPM_TRY(const LoadedHandle index, find(connection, counter));
+        VTPM_TRY(const LoadedHandle index,
+                 find_counter(connection, counter, Errc::wrong_cell, counter_words));
         VTPM_CHECK(increment(connection, srk, index));
     }
     return read_nv_counter(connection, srk, counter);
@@ -146,18 +153,20 @@ Result<std::uint64_t> increment_nv_counter(EsysConnection& connection, const Loa
 
 Result<void> close_nv_latch(EsysConnection& connection, const LoadedHandle& srk,
                             const Latch& latch) {
-    VTPM_TRY(const LoadedHandle index, find(connection, latch));
+    VTPM_TRY(const LoadedHandle index,
+             find_latch(connection, latch, Errc::wrong_cell, latch_words));
     return lock(connection, srk, index);
 }
 
 Result<bool> nv_latch_closed(EsysConnection& connection, const LoadedHandle& srk,
                              const Latch& latch) {
-    VTPM_TRY(const LoadedHandle index, find(connection, latch));
+    VTPM_TRY(const LoadedHandle index,
+             find_latch(connection, latch, Errc::wrong_cell, latch_words));
     VTPM_TRY(const Reading reading, read_value(connection, srk, index));
     if (reading.locked) {
         // A refusal is not authenticated; that this command succeeds is.
-        VTPM_TRY(const TPMS_NV_PUBLIC given, read_public(connection, index));
-        if ((given.attributes & TPMA_NV_READLOCKED) == 0)
+        VTPM_TRY(const Bytes name, connection.name_in_hmacs(index.get()));
+        if (name != policy::name_when_closed(latch))
             return fail(Errc::chip, "the chip calls its boot latch locked and open at once");
         VTPM_CHECK(lock(connection, srk, index));
         return true;

@@ -24,9 +24,11 @@ Result<void> close_nv_latch(EsysConnection& connection, const LoadedHandle& srk,
 Result<bool> nv_latch_closed(EsysConnection& connection, const LoadedHandle& srk,
                              const Latch& latch);
 
-// What was defined with this tag and is still there, or else an error with `errc`, "WHAT was
-// removed", "WHAT was replaced": for who does nothing but a policy command with it.
-Result<LoadedHandle> find_counter(EsysConnection& connection, NvKind kind, CellIndex index,
-                                  const CellTag& tag, Errc errc, std::string_view what);
+// For who does nothing but a policy command with it: the index if it has the Name of what was
+// defined, or else an error with `errc`, "WHAT was removed", "WHAT was replaced".
+Result<LoadedHandle> find_counter(EsysConnection& connection, const Counter& counter, Errc errc,
+                                  std::string_view what);
+Result<LoadedHandle> find_latch(EsysConnection& connection, const Latch& latch, Errc errc,
+                                std::string_view what);
 
 }  // namespace vtpm::chip

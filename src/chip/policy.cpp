@@ -28,11 +28,12 @@ Digest authorized(ByteView key_name, const Digest& reference) {
     return sha256(ByteWriter().bytes(by_key).bytes(reference).take());
 }
 
-Bytes name_of_index(NvKind kind, CellIndex index, const CellTag& tag) {
+// `more`: an index that was written, and what else became of it.
+Bytes name_of_index(NvKind kind, CellIndex index, const CellTag& tag, TPMA_NV more = 0) {
     const Bytes area = ByteWriter()
                            .u32(index)
                            .u16(TPM2_ALG_SHA256)
-                           .u32(attributes_of(kind) | TPMA_NV_WRITTEN)
+                           .u32(attributes_of(kind) | TPMA_NV_WRITTEN | more)
                            .u16(static_cast<std::uint16_t>(tag.size()))
                            .bytes(tag)
                            .u16(data_size_of(kind))
@@ -68,6 +69,10 @@ Bytes name_of(const Counter& counter) {
 
 Bytes name_of(const Latch& latch) {
     return name_of_index(NvKind::latch, latch.index, latch.tag);
+}
+
+Bytes name_when_closed(const Latch& latch) {
+    return name_of_index(NvKind::latch, latch.index, latch.tag, TPMA_NV_READLOCKED);
 }
 
 Digest digest_of(const PcrValues& pcrs) {

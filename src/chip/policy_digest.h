@@ -11,6 +11,7 @@ Digest sha256(ByteView bytes);
 Result<Bytes> name_of_key(ByteView approver_key);
 Bytes name_of(const Counter& counter);
 Bytes name_of(const Latch& latch);  // when it is open
+Bytes name_when_closed(const Latch& latch);
 
 // TPM2_PolicyPCR's pcrDigest. The values' own order is the chip's.
 Digest digest_of(const PcrValues& pcrs);

@@ -1,8 +1,6 @@
 #include "storage_root_key.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include <optional>
 
 #include "chip_errors.h"
@@ -73,17 +71,6 @@ Result<DerivedKey> derive(EsysConnection& connection) {
     return DerivedKey{std::move(loaded), std::move(public_area)};
 }
 
-Result<Bytes> name_of(EsysConnection& connection, ESYS_TR handle) {
-    EsysAnswer<TPM2B_NAME> name;
-    VTPM_CHECK(connection.run("Esys_TR_GetName", [&] {
-        TPM2B_NAME* answer = nullptr;
-        const auto rc = Esys_TR_GetName(connection.esys(), handle, &answer);
-        name.reset(answer);
-        return rc;
-    }));
-    return Bytes(name->name, name->name + std::min<std::size_t>(name->size, sizeof name->name));
-}
-
 Result<std::uint32_t> property(EsysConnection& connection, TPM2_PT which) {
     EsysAnswer<TPMS_CAPABILITY_DATA> data;
     VTPM_CHECK(connection.run("TPM2_GetCapability", [&] {
@@ -118,20 +105,13 @@ std::string dotted(std::uint32_t first, std::uint32_t second) {
 // What ESYS holds for a handle, serialized, ends with the public area that it will salt to. The
 // Name alone does not do: ESYS takes it from the same answer and need not have compared the two.
 Result<bool> is_exactly(EsysConnection& connection, ESYS_TR handle, const ChipIdentity& pinned) {
-    VTPM_TRY(const Bytes name, name_of(connection, handle));
+    VTPM_TRY(const Bytes name, connection.name_of(handle));
     if (name != pinned.srk_name)
         return false;
-    std::unique_ptr<std::uint8_t, decltype(&std::free)> buffer(nullptr, &std::free);
-    std::size_t size = 0;
-    VTPM_CHECK(connection.run("Esys_TR_Serialize", [&] {
-        std::uint8_t* answer = nullptr;
-        const auto rc = Esys_TR_Serialize(connection.esys(), handle, &answer, &size);
-        buffer.reset(answer);
-        return rc;
-    }));
+    VTPM_TRY(const Bytes all, connection.serialized(handle));
     const auto& expected = pinned.srk_public;
-    return size >= expected.size() &&
-           std::equal(expected.begin(), expected.end(), buffer.get() + (size - expected.size()));
+    return all.size() >= expected.size() &&
+           std::equal(expected.rbegin(), expected.rend(), all.rbegin());
 }
 
 // Empty if there is no persistent object, or it is another one. That is nobody's fault.
@@ -160,7 +140,7 @@ Result<ChipIdentity> derive_identity(EsysConnection& connection) {
     ChipIdentity identity;
     {
         VTPM_TRY(DerivedKey key, derive(connection));
-        VTPM_TRY(identity.srk_name, name_of(connection, key.handle.get()));
+        VTPM_TRY(identity.srk_name, connection.name_of(key.handle.get()));
         identity.srk_public = std::move(key.public_area);
     }
     VTPM_TRY(const auto manufacturer, property(connection, TPM2_PT_MANUFACTURER));

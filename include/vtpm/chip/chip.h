@@ -130,21 +130,27 @@ class Chip {
     // Errc::wrong_chip if another chip answers.
 
     // 1 to max_sealed_size bytes, else Errc::too_large or invalid_argument. Read back where the
-    // binding lets us: without an approver, and while the latch is open.
+    // binding lets us: without an approver, and while the latch is open. What could not be unsealed
+    // later is not sealed: Errc::wrong_cell if the counter or the latch is not there any more or
+    // was replaced, unsupported if the chip cannot verify with this kind of key, invalid_argument
+    // if approver_key() does not give such a key.
     virtual Result<SealedObject> seal(const SecretBytes& secret, const Binding& binding) = 0;
 
     // Errc::wrong_chip if another chip sealed it or its bytes were changed (the chip cannot tell
     // the two apart); Errc::corrupt if it is not an object that seal() makes with this binding;
     // Errc::not_approved: the binding has an approver, and `approval` is missing, not of this boot
     // (its PCR values are not the chip's), revoked, or its signature does not verify;
-    // Errc::latched: the latch is closed until the chip is reset, or was replaced.
+    // Errc::latched: the latch is closed until the chip is reset, or it was removed or replaced
+    // (then latch_closed() gives wrong_cell), which no reset mends; Errc::chip with
+    // NextAction::retry: a PCR was extended just now. With several faults the approval's signature
+    // is looked at first, then its boot, the counter and the latch.
     virtual Result<SecretBytes> unseal(const SealedObject& sealed, const Binding& binding,
                                        const Approval* approval) = 0;
 
     // Exactly `size` bytes, up to max_random_size.
     virtual Result<SecretBytes> random(std::size_t size) = 0;
 
-    // ---- boots and who approves them ----
+    // ---- boots and who approves them; all but read_pcrs() ask no chip and need no expect() ----
 
     // The PCRs as they are now, over an unprotected bus: to show and to choose with. unseal() has
     // the chip compare for itself. Errc::unsupported if the chip has no SHA-256 bank of them,
@@ -152,16 +158,17 @@ class Chip {
     virtual Result<PcrValues> read_pcrs(const std::vector<std::uint8_t>& numbers) = 0;
 
     // A public key in PEM ("PUBLIC KEY"; P-256, or RSA of 2048 or 3072 bits with exponent 65537),
-    // as Approver::key wants it. Errc::invalid_argument for anything else. Does not ask the chip.
+    // as Approver::key wants it. Errc::invalid_argument for anything else, a private key too.
     virtual Result<Bytes> approver_key(std::string_view pem) = 0;
 
     // What an approver signs: `openssl dgst -sha256 -sign KEY` over these 64 bytes, which are the
     // policy digest of [PolicyPCR, PolicyNV(counter <= limit)] and the reference (Part 3,
-    // TPM2_PolicyAuthorize: aHash). Does not ask the chip. Errc::invalid_argument without PCRs.
+    // TPM2_PolicyAuthorize: aHash). Errc::invalid_argument without PCRs, or for one above max_pcr.
     virtual Result<Bytes> words_to_sign(const Approver& approver, const PcrValues& pcrs,
                                         std::uint64_t limit) = 0;
 
-    // Checks the signature, in software. Errc::not_approved if it does not verify.
+    // Checks the signature, in software; whether the approval is of this boot, and not revoked,
+    // only the chip says. Errc::not_approved if it does not verify, or its PCRs are out of bounds.
     virtual Result<void> check_approval(const Approver& approver, const Approval& approval) = 0;
 
     // ---- NV memory ----
@@ -181,21 +188,25 @@ class Chip {
     virtual Result<CellValue> extend_cell(const Cell& cell, const SecretBytes& auth,
                                           const CellValue& digest) = 0;
 
-    // Makes a counter, or a latch, with its first value. Errc as define_cell().
+    // Makes a counter, or a latch, with its first value. Errc as define_cell(). Give them tags of
+    // their own: remove_other_cells() goes by the tag.
     virtual Result<Counter> define_counter(const CellTag& tag) = 0;
     virtual Result<Latch> define_latch(const CellTag& tag) = 0;
 
     // Errc::wrong_cell: no such index, another tag, or not a counter.
     virtual Result<std::uint64_t> read_counter(const Counter& counter) = 0;
-    // Gives the new value.
+    // Gives the new value. After an error it may be incremented or not: read it. Errc::permission
+    // if the owner hierarchy has a password.
     virtual Result<std::uint64_t> increment_counter(const Counter& counter) = 0;
 
     // From here on nobody unseals what is bound to the latch before the chip is reset
     // (TPM2_NV_ReadLock on an index with TPMA_NV_READ_STCLEAR). May be repeated.
     virtual Result<void> close_latch(const Latch& latch) = 0;
+    // Errc::wrong_cell: the latch was removed or replaced, and opens no more.
     virtual Result<bool> latch_closed(const Latch& latch) = 0;
 
-    // Gives an index of ours back to the owner, whatever it is.
+    // Gives an index of ours back to the owner, whatever it is. Errc::wrong_cell: there is none, or
+    // it is not of a kind that we make.
     virtual Result<void> remove_cell(CellIndex index) = 0;
     // The same with all of this tag but the one.
     virtual Result<void> remove_other_cells(const Cell& keep) = 0;

@@ -67,6 +67,12 @@ class FakeChip : public chip::Chip {
         if (secret.size() > max_sealed_size)
             return fail(Errc::too_large, "too much to seal");
         VTPM_TRY(const chip::Digest policy, chip::policy::digest_of(binding));
+        if (binding.approver) {
+            const auto& counter = binding.approver->counter;
+            VTPM_CHECK(memory_->find(Kind::counter, counter.index, counter.tag));
+        }
+        if (binding.latch)
+            VTPM_CHECK(closed(*binding.latch));
         chip::SealedObject sealed{public_area(seed_, policy), Bytes()};
         std::uint8_t sum = first_sum(policy);
         for (const auto byte : secret.view()) {
@@ -206,10 +212,7 @@ class FakeChip : public chip::Chip {
 
     Result<bool> latch_closed(const chip::Latch& latch) override {
         VTPM_CHECK(enter_pinned());
-        VTPM_TRY(const Cell* const cell, memory_->find(Kind::latch, latch.index, latch.tag));
-        if (!cell->closed && cell->value != latch.value)
-            return fail(Errc::wrong_cell, "the latch was replaced");
-        return cell->closed;
+        return closed(latch);
     }
 
     Result<void> remove_cell(chip::CellIndex index) override {
@@ -245,6 +248,13 @@ class FakeChip : public chip::Chip {
         if (!equal_constant_time(cell->auth, auth.view()))
             return fail(Errc::wrong_cell, "the cell does not know this authorization value");
         return cell;
+    }
+
+    Result<bool> closed(const chip::Latch& latch) {
+        VTPM_TRY(const Cell* const cell, memory_->find(Kind::latch, latch.index, latch.tag));
+        if (!cell->closed && cell->value != latch.value)
+            return fail(Errc::wrong_cell, "the latch was replaced");
+        return cell->closed;
     }
 
     static Bytes public_area(std::uint8_t seed, const chip::Digest& policy) {
