@@ -187,7 +187,15 @@ void SqliteVault::wrote(bool urgent) {
 }
 
 Result<void> SqliteVault::commit_due() {
-    if (!unlocked_ || !unlocked_->epochs->due(unix_seconds()))
+    if (!unlocked_)
+        return {};
+    Database& database = *disk_->database;
+    // What fails here is tried again, and reported, by idle().
+    if (database.log_pages() > Database::worth_a_checkpoint)
+        (void)database.checkpoint();
+    if (!database.log_reserved())
+        (void)database.reserve_log();
+    if (!unlocked_->epochs->due(unix_seconds()))
         return {};
     return commit_epoch();
 }

@@ -171,7 +171,7 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
         open->instances->commit(std::move(row), [&] { return open->records->erase_all(id); }));
     wrote(true);
     // The row is overwritten (secure_delete), but older frames of the log still hold the key.
-    erasing_ = !disk_->database->checkpoint(Database::Checkpoint::truncate);
+    erasing_ = !disk_->database->erase_log();
     return {};
 }
 

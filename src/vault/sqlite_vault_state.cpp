@@ -7,10 +7,9 @@
 namespace vtpm::vault {
 namespace {
 
-// Should nobody call idle(), the log stops growing here: 64 MiB. The store that crosses it waits.
+// Should nobody call commit_due(), the log stops growing here: 64 MiB. The store that crosses it
+// waits.
 constexpr int max_log_pages = 16384;
-// Beyond this idle() gives the disk space back.
-constexpr int worth_truncating = 1024;
 
 RecordLabel label_of(const Uuid& manager, const InstanceRow& row, BlobKind kind,
                      const StoredRecord& record) {
@@ -185,7 +184,7 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
     wrote(false);
     if (disk_->database->log_pages() > max_log_pages) {
         // The store is durable; a checkpoint that fails is tried again by the next one.
-        (void)disk_->database->checkpoint(Database::Checkpoint::passive);
+        (void)disk_->database->checkpoint();
     }
     return current + 1;
 }
@@ -197,13 +196,13 @@ Result<void> SqliteVault::idle() {
     if (!unlocked_)
         return {};
     Database& database = *disk_->database;
-    if (erasing_ || database.log_pages() > worth_truncating) {
-        VTPM_CHECK(database.checkpoint(Database::Checkpoint::truncate));
+    if (erasing_) {
+        VTPM_CHECK(database.erase_log());
         erasing_ = false;
     } else if (database.log_pages() > 0) {
-        VTPM_CHECK(database.checkpoint(Database::Checkpoint::passive));
+        VTPM_CHECK(database.checkpoint());
     }
-    return {};
+    return database.reserve_log();
 }
 
 }  // namespace vtpm::vault
