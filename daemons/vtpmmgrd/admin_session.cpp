@@ -125,7 +125,8 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
 
 Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& request) {
     VTPM_TRY(const auto version, tpm::version_from_number(request.tpm()));
-    vault::NewInstance wanted{request.name(), static_cast<std::uint8_t>(version), std::nullopt};
+    vault::NewInstance wanted{request.name(), static_cast<std::uint8_t>(version), std::nullopt,
+                              request.sync()};
     if (!request.uuid().empty()) {
         VTPM_TRY(wanted.uuid, Uuid::from_bytes(as_bytes(request.uuid())));
         if (wanted.uuid->is_nil())
@@ -286,6 +287,7 @@ void AdminSession::describe(const vault::Instance& instance, wire::proto::Instan
     into.set_created(instance.created);
     into.set_committed(instance.committed);
     into.set_bytes_stored(instance.bytes);
+    into.set_sync(instance.sync);
     const auto guest = manager_.holders.holder(instance.uuid);
     into.set_in_use(guest.has_value());
     if (!guest)

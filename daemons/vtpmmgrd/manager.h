@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "commits.h"
 #include "holders.h"
 #include "settings.h"
 #include "vtpm/chip/chip.h"
@@ -17,6 +18,7 @@ struct Manager {
     chip::Chip& chip;
     vault::Vault& vault;
     Holders& holders;
+    Commits& commits;
     // A guest can make its engine start once a second; the chip, which takes long, is not asked as
     // often.
     std::chrono::steady_clock::time_point next_seed = {};

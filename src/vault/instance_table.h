@@ -70,9 +70,14 @@ class InstanceTable {
     // Some row did not verify when the vault was opened and was not removed since.
     bool in_doubt() const { return !unsound_.empty(); }
 
-    // Commits `row` (new, or replacing the one with its id) together with what `also` writes.
-    // Damaged rows with the same uuid go.
-    Result<void> commit(InstanceRow row, const std::function<Result<void>()>& also = {});
+    // A row (new, or replacing the one with its id), and what else is written with it.
+    struct Change {
+        InstanceRow row;
+        std::function<Result<void>()> also;
+    };
+    // Commits all of them or none, in their order. Damaged rows with the same uuids go.
+    Result<void> commit_all(std::vector<Change> changes);
+    Result<void> commit(InstanceRow row, std::function<Result<void>()> also = {});
 
     // Commits a change of the surroundings, which `write` writes.
     Result<void> commit_surroundings(const Hash& digest,
@@ -99,8 +104,11 @@ class InstanceTable {
     void keep(InstanceRow row);
     Hash state_of(const Hash& sum, std::uint64_t count, const Hash& surroundings) const;
     void toggle(Hash& sum, const Hash& mac) const;
+    // What the rows of one uuid add to the sum as they are on the disk, to be taken out of it.
+    void take_out(const Uuid& uuid, Hash& sum, std::uint64_t& counted) const;
+    Result<void> write(const Change& change);
     Result<void> write(const InstanceRow& row);
-    Result<void> write_position(const Hash& state);
+    Result<void> write_position(const Hash& state, std::uint64_t writes);
 
     Database* database_;
     const TableKeys* keys_;

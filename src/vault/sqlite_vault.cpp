@@ -167,6 +167,7 @@ Result<void> SqliteVault::commit_epoch() {
     auto done = epochs.commit(instances.state(), unix_seconds());
     if (done) {
         instances.follow(epochs.name());
+        unlocked_->unproven.clear();
         return {};
     }
     instances.follow(epochs.name(), epochs.pending().value_or(Hash{}));
@@ -181,7 +182,7 @@ Result<void> SqliteVault::commit_epoch() {
 
 // After a change that is durable: a commit that fails is tried again by commit_due().
 void SqliteVault::wrote(bool urgent) {
-    unlocked_->epochs->wrote(unix_seconds(), urgent);
+    unlocked_->epochs->wrote(unix_seconds(), urgent, 1);
     if (urgent)
         (void)commit_epoch();
 }

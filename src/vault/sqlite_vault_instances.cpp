@@ -76,6 +76,7 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.group_id = open->group.id;
     row.facts.name = wanted.name;
     row.facts.tpm = wanted.tpm;
+    row.facts.sync = wanted.sync;
     row.facts.group = open->group.uuid;
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;

@@ -1,10 +1,13 @@
 // What a SqliteVault holds in its two stages; see sqlite_vault.h. Private to the vault room.
 #pragma once
 
+#include <set>
+
 #include "epochs.h"
 #include "instance_table.h"
 #include "key_schedule.h"
 #include "key_wrap.h"
+#include "record_cipher.h"
 #include "record_table.h"
 #include "vault_record.h"
 #include "vtpm/vault/sqlite_vault.h"
@@ -23,6 +26,9 @@ struct SqliteVault::Unlocked {
     SecretBytes group_key;
     std::optional<InstanceTable> instances;
     std::optional<RecordTable> records;
+    // Instances whose every write is to be known to the chip, and whose last one is not yet: it is
+    // durable, and was not acknowledged.
+    std::set<Uuid> unproven;
 
     // Of an instance that may be used. Errc::not_found, or Errc::corrupt for one in quarantine.
     Result<const InstanceRow*> usable(const Uuid& uuid) const;
@@ -32,6 +38,12 @@ struct SqliteVault::Unlocked {
         return unwrap_key(group_key, row.wrapped_key);
     }
 };
+
+inline RecordLabel label_of(const Uuid& manager, const InstanceRow& row, BlobKind kind,
+                            const StoredRecord& record) {
+    return {manager,           row.facts.group, row.facts.uuid, kind,
+            record.generation, record.sequence, record.anchor};
+}
 
 // Errc::chip if the chip's answer has not the size of a key.
 Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& sealed);

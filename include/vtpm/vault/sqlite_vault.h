@@ -35,8 +35,7 @@ class SqliteVault : public Vault {
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
     Result<void> remove(const Uuid& uuid) override;
     Result<LoadedState> load(const Uuid& uuid) override;
-    Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
-                                std::span<const BlobChange> changes) override;
+    std::vector<Result<std::uint64_t>> store_all(std::span<const StoreRequest> requests) override;
     Result<void> commit_due() override;
     Result<void> idle() override;
     Result<void> close() override;
@@ -45,6 +44,7 @@ class SqliteVault : public Vault {
     struct Disk;      // the database, while its lock is ours
     struct Unlocked;  // what there is only with the keys
     struct Found;     // the keys, while an operator recovers a vault
+    struct Batch;     // what a store_all() is about to write
 
     Result<void> open_disk();
     Result<void> try_unlock();
@@ -54,6 +54,7 @@ class SqliteVault : public Vault {
     Result<void> fold();
     Result<void> commit_epoch();
     void wrote(bool urgent);
+    Result<void> prove(const Uuid& uuid);
 
     std::filesystem::path directory_;
     chip::Chip& chip_;
