@@ -174,6 +174,7 @@ Result<void> create(ManagerConnection& manager, const CreateOptions& options, Ou
     auto& create = *request.mutable_create();
     create.set_name(options.name);
     create.set_tpm(static_cast<std::uint32_t>(version));
+    create.set_sync(options.sync);
     if (!options.uuid.empty()) {
         VTPM_TRY(const auto uuid, Uuid::parse(options.uuid));
         create.set_uuid(uuid.bytes().data(), Uuid::size);

@@ -23,6 +23,7 @@ struct CreateOptions {
     std::string name;
     std::string tpm = "1.2";
     std::string uuid;  // empty: a random one
+    bool sync = false;
 };
 
 Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output);

@@ -49,6 +49,9 @@ void describe_commands(CLI::App& app, Arguments& a) {
         ->check(CLI::IsMember({"1.2", "2.0"}))
         ->capture_default_str();
     create->add_option("--uuid", a.create.uuid, "the uuid that the guest's file has already");
+    create->add_flag("--sync", a.create.sync,
+                     "every write is committed to the chip before the guest gets its answer; wears "
+                     "the chip");
     app.add_subcommand("list", "all TPMs of this host");
     by_name(app.add_subcommand("show", "one of them"));
     auto* rename = app.add_subcommand("rename", "give one another name");

@@ -62,6 +62,7 @@ nlohmann::json to_json(const wire::proto::Instance& instance) {
         {"committed", instance.committed() == 0 ? nlohmann::json(nullptr)
                                                 : nlohmann::json(time_text(instance.committed()))},
         {"bytes", instance.bytes_stored()},
+        {"sync", instance.sync()},
         {"in_use", instance.in_use()},
         {"xl", xl_line(instance)},
     };
@@ -114,6 +115,8 @@ std::string describe(const wire::proto::Instance& instance) {
            line("last write", time_text(instance.committed())) +
            line("writes", std::to_string(instance.sequence())) +
            line("stored", std::to_string(instance.bytes_stored()) + " bytes") +
+           line("commits", instance.sync() ? "each write, to the chip as well"
+                                           : "each write to the disk, many to the chip at once") +
            line("key", "generation " + std::to_string(instance.generation())) +
            line("xl line", xl_line(instance));
 }

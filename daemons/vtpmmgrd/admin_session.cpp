@@ -121,6 +121,7 @@ Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& req
     vault::NewInstance wanted;
     wanted.name = request.name();
     wanted.tpm = static_cast<std::uint8_t>(version);
+    wanted.sync = request.sync();
     VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
     wanted.group = group.uuid;
     if (!request.uuid().empty()) {

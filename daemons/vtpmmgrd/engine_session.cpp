@@ -64,7 +64,16 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
         manager_.holders.engine_gone(instance_, this);
         return;
     }
-    auto answered = answer(*frame);
+    const auto request = wire::parse<wire::proto::EngineRequest>(*frame);
+    if (!request)
+        return reply(tl::make_unexpected(request.error()));
+    if (!request->has_commit())
+        return reply(answer(*request));
+    if (auto refused = commit(request->commit(), frame->payload.view()); !refused)
+        reply(tl::make_unexpected(std::move(refused).error()));
+}
+
+void EngineSession::reply(Result<Answer> answered) {
     if (!answered) {
         const Error error = answered.error();
         spdlog::warn("instance {}: its engine's request failed ({}): {}", instance_.to_string(),
@@ -83,16 +92,10 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
                    });
 }
 
-Result<EngineSession::Answer> EngineSession::answer(const wire::Frame& frame) {
-    VTPM_TRY(const auto request, wire::parse<wire::proto::EngineRequest>(frame));
-    switch (request.body_case()) {
-        case wire::proto::EngineRequest::kLoad:
-            return load();
-        case wire::proto::EngineRequest::kCommit:
-            return commit(request.commit(), frame.payload.view());
-        default:
-            return fail(Errc::malformed, "an engine's request of no known kind");
-    }
+Result<EngineSession::Answer> EngineSession::answer(const wire::proto::EngineRequest& request) {
+    if (!request.has_load())
+        return fail(Errc::malformed, "an engine's request of no known kind");
+    return load();
 }
 
 // More entropy is better, but a chip that is away is no reason to keep a guest from starting: the
@@ -112,6 +115,7 @@ SecretBytes EngineSession::seed_from_chip() {
 Result<EngineSession::Answer> EngineSession::load() {
     if (std::exchange(loaded_, true))
         return fail(Errc::invalid_argument, "state is loaded once");
+    manager_.commits.run();  // of the engine before, which may be gone without an answer
     VTPM_TRY(const auto state, manager_.vault.load(instance_));
     const SecretBytes seed = seed_from_chip();
     Answer answer;
@@ -134,13 +138,17 @@ Result<EngineSession::Answer> EngineSession::load() {
     return answer;
 }
 
-Result<EngineSession::Answer> EngineSession::commit(const wire::proto::Commit& commit,
-                                                    ByteView payload) {
-    VTPM_TRY(const auto changes, changes_of(commit, payload));
-    VTPM_TRY(const auto sequence, manager_.vault.store(instance_, commit.sequence(), changes));
-    Answer answer;
-    answer.message.mutable_committed()->set_sequence(sequence);
-    return answer;
+Result<void> EngineSession::commit(const wire::proto::Commit& commit, ByteView payload) {
+    VTPM_TRY(auto changes, changes_of(commit, payload));
+    manager_.commits.add(channel_->executor(), instance_, commit.sequence(), std::move(changes),
+                         [self = shared_from_this()](const Result<std::uint64_t>& sequence) {
+                             if (!sequence)
+                                 return self->reply(tl::make_unexpected(sequence.error()));
+                             Answer answer;
+                             answer.message.mutable_committed()->set_sequence(*sequence);
+                             self->reply(std::move(answer));
+                         });
+    return {};
 }
 
 }  // namespace vtpm::manager

@@ -29,10 +29,11 @@ class EngineSession : public std::enable_shared_from_this<EngineSession> {
 
     void receive();
     void on_frame(Result<wire::Frame> frame);
-    Result<Answer> answer(const wire::Frame& frame);
+    void reply(Result<Answer> answered);
+    Result<Answer> answer(const wire::proto::EngineRequest& request);
     Result<Answer> load();
     SecretBytes seed_from_chip();
-    Result<Answer> commit(const wire::proto::Commit& commit, ByteView payload);
+    Result<void> commit(const wire::proto::Commit& commit, ByteView payload);
 
     Manager& manager_;
     Uuid instance_;

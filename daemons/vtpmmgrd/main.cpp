@@ -44,8 +44,7 @@ void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
     });
 }
 
-void serve(manager::Manager& manager, Fd listening) {
-    boost::asio::io_context loop(1);
+void serve(boost::asio::io_context& loop, manager::Manager& manager, Fd listening) {
     manager::Listener listener(loop, std::move(listening), manager);
     boost::asio::signal_set ends(loop, SIGTERM, SIGINT);
     ends.async_wait([&](const boost::system::error_code&, int) { loop.stop(); });
@@ -78,14 +77,16 @@ int main(int argc, char** argv) {
         required(manager::listening_socket(std::move(inherited.socket), settings.socket));
     chip::EsysChip chip(settings.tcti);
     vault::SqliteVault vault(settings.state_dir, chip);
+    boost::asio::io_context loop(1);  // outlives the sessions that holders and commits keep
     manager::Holders holders;
     manager::KeyKeeper keys(settings.boot_latch, std::move(inherited.stored));
-    manager::Manager manager{settings, chip, vault, holders, keys};
+    manager::Commits commits(vault);
+    manager::Manager manager{settings, chip, vault, holders, keys, commits};
     manager::try_unlock(manager);
     if (vault.status().phase == vault::Phase::not_set_up) {
         spdlog::warn("this host is not set up yet: run 'vtpmctl setup'");
     }
-    serve(manager, std::move(listening));
+    serve(loop, manager, std::move(listening));
     if (const auto closed = vault.close(); !closed) {
         spdlog::error("the last writes are not known to the chip yet: {}", closed.error().context);
     }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "commits.h"
 #include "holders.h"
 #include "key_keeper.h"
 #include "settings.h"
@@ -19,6 +20,7 @@ struct Manager {
     vault::Vault& vault;
     Holders& holders;
     KeyKeeper& keys;
+    Commits& commits;
     // A guest can make its engine start once a second; the chip, which takes long, is not asked as
     // often.
     std::chrono::steady_clock::time_point next_seed = {};

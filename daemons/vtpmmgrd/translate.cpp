@@ -69,6 +69,7 @@ void describe(const vault::Instance& instance, wire::proto::Instance& into) {
     into.set_created(instance.created);
     into.set_committed(instance.committed);
     into.set_bytes_stored(instance.bytes);
+    into.set_sync(instance.sync);
 }
 
 void describe(const vault::Status& status, wire::proto::Status& into) {

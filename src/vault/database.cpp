@@ -1,5 +1,6 @@
 #include "database.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -148,12 +149,15 @@ Result<void> Database::configure() {
         VTPM_CHECK(run(sql));
     }
     VTPM_CHECK(run("BEGIN EXCLUSIVE"));
-    return run("COMMIT");
+    VTPM_CHECK(run("COMMIT"));
+    VTPM_TRY(begin_, prepare("BEGIN IMMEDIATE"));
+    VTPM_TRY(commit_, prepare("COMMIT"));
+    return {};
 }
 
 Result<void> Database::use_log() {
     VTPM_CHECK(run("PRAGMA journal_mode = WAL"));
-    VTPM_CHECK(run("PRAGMA wal_autocheckpoint = 0"));  // checkpoints are idle()'s work
+    VTPM_CHECK(run("PRAGMA wal_autocheckpoint = 0"));  // checkpoints are our own work
     sqlite3_wal_hook(
         database_.get(),
         [](void* self, sqlite3*, const char*, int pages) {
@@ -191,19 +195,79 @@ Result<void> Database::check() {
     return {};
 }
 
-Result<void> Database::checkpoint(Checkpoint mode) {
-    const int code = sqlite3_wal_checkpoint_v2(
-        database_.get(), nullptr,
-        mode == Checkpoint::truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE,
-        nullptr, nullptr);
+Result<void> Database::checkpoint(int mode) {
+    int pages = 0;
+    int copied = 0;
+    const int code = sqlite3_wal_checkpoint_v2(database_.get(), nullptr, mode, &pages, &copied);
     if (code != SQLITE_OK)
         return fail_sqlite("checkpoint of vault.db", code);
+    if (pages != copied)
+        return fail(Errc::io, NextAction::retry_later, "a part of vault.db-wal is still in use");
     log_pages_ = 0;
     return {};
 }
 
+Result<void> Database::checkpoint() {
+    return checkpoint(SQLITE_CHECKPOINT_PASSIVE);
+}
+
+// SQLite's own: a second descriptor of ours would be one more thing to keep in step.
+Result<sqlite3_file*> Database::log_file() {
+    sqlite3_file* log = nullptr;
+    const int code =
+        sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (code != SQLITE_OK || log == nullptr || log->pMethods == nullptr)
+        return fail(Errc::io, NextAction::retry_later, "vault.db has no log yet");
+    return log;
+}
+
+// With zeros that are written: blocks that are only allocated would each be news to the file system
+// when they are first used. To SQLite a frame of zeros is the end of the log.
+Result<void> Database::fill_log(sqlite3_file* log, std::int64_t from, std::int64_t to) {
+    static constexpr std::array<std::uint8_t, 64UL * 1024> zeros{};
+    int code = SQLITE_OK;
+    while (code == SQLITE_OK && from < to) {
+        const auto size =
+            static_cast<int>(std::min(to - from, static_cast<std::int64_t>(zeros.size())));
+        code = log->pMethods->xWrite(log, zeros.data(), size, from);
+        from += size;
+    }
+    if (code == SQLITE_OK)
+        code = log->pMethods->xSync(log, SQLITE_SYNC_FULL);
+    if (code != SQLITE_OK)
+        return fail_sqlite("vault.db-wal", code);
+    return {};
+}
+
+Result<void> Database::reserve_log() {
+    VTPM_TRY(sqlite3_file* const log, log_file());
+    sqlite3_int64 size = 0;
+    if (const int code = log->pMethods->xFileSize(log, &size); code != SQLITE_OK)
+        return fail_sqlite("vault.db-wal", code);
+    if (size > log_reserve) {
+        VTPM_CHECK(checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
+        size = 0;
+    }
+    VTPM_CHECK(fill_log(log, size, log_reserve));
+    log_reserved_ = true;
+    return {};
+}
+
+Result<void> Database::erase_log() {
+    VTPM_CHECK(checkpoint(SQLITE_CHECKPOINT_RESTART));
+    VTPM_TRY(sqlite3_file* const log, log_file());
+    sqlite3_int64 size = 0;
+    if (const int code = log->pMethods->xFileSize(log, &size); code != SQLITE_OK)
+        return fail_sqlite("vault.db-wal", code);
+    // All of it is in the database. Should the power fail now, a part of the log that is read again
+    // would put older pages into their places: so first of all its head must go.
+    constexpr sqlite3_int64 head = 32;
+    VTPM_CHECK(fill_log(log, 0, std::min(size, head)));
+    return fill_log(log, 0, size);
+}
+
 Result<Transaction> Transaction::begin(Database& database) {
-    VTPM_CHECK(database.run("BEGIN IMMEDIATE"));
+    VTPM_CHECK(database.begin_->run());
     return Transaction(database);
 }
 
@@ -217,7 +281,7 @@ Transaction::~Transaction() {
 }
 
 Result<void> Transaction::commit() {
-    VTPM_CHECK(database_->run("COMMIT"));
+    VTPM_CHECK(database_->commit_->run());
     database_ = nullptr;
     return {};
 }

@@ -82,10 +82,22 @@ class Database {
     // Whether the structure of the file is sound; reads all of it.
     Result<void> check();
 
-    enum class Checkpoint { passive, truncate };
-    Result<void> checkpoint(Checkpoint mode);
+    // Copies the log into the database; the next commit begins the log anew, in the same place.
+    Result<void> checkpoint();
     // Pages in the write-ahead log after the last commit.
     int log_pages() const { return log_pages_; }
+
+    // A commit to a log that grows makes the file system commit its own journal, too, which takes
+    // longer than the commit itself. So the log is a file of this size, written once and then
+    // written over; only what does not fit makes it grow.
+    static constexpr std::int64_t log_reserve = 4L * 1024 * 1024;
+    // When to checkpoint, so that there is room for the largest store.
+    static constexpr int worth_a_checkpoint = 512;
+    // Makes the log as long as that, or as short. Nothing of it is lost.
+    Result<void> reserve_log();
+    bool log_reserved() const { return log_reserved_; }
+    // checkpoint(), and then nothing that was ever in the log is there any more.
+    Result<void> erase_log();
 
     bool in_transaction() const { return sqlite3_get_autocommit(database_.get()) == 0; }
 
@@ -95,9 +107,16 @@ class Database {
     };
     Database() = default;
     Result<void> configure();
+    Result<void> checkpoint(int mode);
+    Result<sqlite3_file*> log_file();
+    Result<void> fill_log(sqlite3_file* log, std::int64_t from, std::int64_t to);
 
+    friend class Transaction;
     std::unique_ptr<sqlite3, Close> database_;
+    std::optional<Statement> begin_;
+    std::optional<Statement> commit_;
     int log_pages_ = 0;
+    bool log_reserved_ = false;
 };
 
 // Rolls back unless committed.

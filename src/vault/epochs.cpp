@@ -62,9 +62,10 @@ Result<void> Epochs::settle() {
     return {};
 }
 
-void Epochs::wrote(std::int64_t now, bool urgent) {
-    if (writes_++ == 0)
+void Epochs::wrote(std::int64_t now, bool urgent, std::uint64_t writes) {
+    if (writes_ == 0)
         first_write_ = now;
+    writes_ += writes;
     urgent_ = urgent_ || urgent;
 }
 

@@ -45,7 +45,7 @@ class Epochs {
     // asked now. What is written meanwhile may follow either.
     std::optional<Hash> pending() const;
     // `urgent`: to be committed as soon as the chip takes it, tokens or not.
-    void wrote(std::int64_t now, bool urgent);
+    void wrote(std::int64_t now, bool urgent, std::uint64_t writes);
     std::uint64_t writes() const { return writes_; }
     std::int64_t tokens(std::int64_t now) const;
     bool due(std::int64_t now) const;

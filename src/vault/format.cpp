@@ -34,7 +34,7 @@ constexpr std::array tables{
     // of kind K.
     Table{"instances",
           "CREATE TABLE instances(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, tpm INTEGER,"
-          " group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
+          " sync INTEGER, group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
           " generation INTEGER, sequence INTEGER, created INTEGER, committed INTEGER,"
           " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB, "
           "digest_1 BLOB, digest_2 BLOB,"

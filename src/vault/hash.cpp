@@ -2,32 +2,62 @@
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/kdf.h>
 #include <openssl/rand.h>
 
+#include <initializer_list>
 #include <memory>
 #include <new>
 
 namespace vtpm::vault {
 namespace {
 
-struct FreeContext {
-    void operator()(EVP_KDF_CTX* context) const { EVP_KDF_CTX_free(context); }
-    void operator()(EVP_KDF* algorithm) const { EVP_KDF_free(algorithm); }
-};
+// OpenSSL looks an algorithm up by its name each time it is asked to use one that was not fetched,
+// which takes longer than a hash of one row. So each is fetched once, and never given back.
+const EVP_MD* sha256_algorithm() {
+    static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+    return algorithm;
+}
 
-// OSSL_PARAM has no const; the library only reads these.
-OSSL_PARAM octets(const char* name, ByteView bytes) {
-    return OSSL_PARAM_construct_octet_string(name, const_cast<std::uint8_t*>(bytes.data()),
-                                             bytes.size());
+struct FreeContext {
+    void operator()(EVP_MAC_CTX* context) const { EVP_MAC_CTX_free(context); }
+};
+using MacContext = std::unique_ptr<EVP_MAC_CTX, FreeContext>;
+
+// HMAC-SHA256 that waits for a key.
+MacContext new_mac() {
+    EVP_MAC* const algorithm = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
+    MacContext context(EVP_MAC_CTX_new(algorithm));
+    EVP_MAC_free(algorithm);  // the context holds it
+    std::array<char, 7> digest{"SHA256"};
+    const std::array parameters{
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest.data(), 0),
+        OSSL_PARAM_construct_end()};
+    if (!context || EVP_MAC_CTX_set_params(context.get(), parameters.data()) != 1)
+        throw std::bad_alloc();
+    return context;
+}
+
+// Of the parts, one after another.
+void hmac_into(ByteView key, std::initializer_list<ByteView> parts, MutableByteView out) {
+    static const MacContext keyless = new_mac();
+    const MacContext context(EVP_MAC_CTX_dup(keyless.get()));
+    // A null pointer would mean: the key from before.
+    static constexpr std::uint8_t none = 0;
+    bool done = context && EVP_MAC_init(context.get(), key.empty() ? &none : key.data(), key.size(),
+                                        nullptr) == 1;
+    for (const auto part : parts)
+        done = done && EVP_MAC_update(context.get(), part.data(), part.size()) == 1;
+    std::size_t size = 0;
+    if (!done || EVP_MAC_final(context.get(), out.data(), &size, out.size()) != 1)
+        throw std::bad_alloc();
 }
 
 }  // namespace
 
 Hash sha256(ByteView bytes) {
     Hash out{};
-    if (EVP_Digest(bytes.data(), bytes.size(), out.data(), nullptr, EVP_sha256(), nullptr) != 1) {
+    if (EVP_Digest(bytes.data(), bytes.size(), out.data(), nullptr, sha256_algorithm(), nullptr) !=
+        1) {
         throw std::bad_alloc();
     }
     return out;
@@ -35,27 +65,26 @@ Hash sha256(ByteView bytes) {
 
 Hash hmac_sha256(ByteView key, ByteView bytes) {
     Hash out{};
-    if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), bytes.data(), bytes.size(),
-             out.data(), nullptr) == nullptr) {
-        throw std::bad_alloc();
-    }
+    hmac_into(key, {bytes}, out);
     return out;
 }
 
+// RFC 5869; not OpenSSL's, which looks up its hash by name each time. size: up to 255 hashes.
 SecretBytes hkdf_sha256(ByteView key, ByteView salt, ByteView info, std::size_t size) {
-    const std::unique_ptr<EVP_KDF, FreeContext> algorithm(EVP_KDF_fetch(nullptr, "HKDF", nullptr));
-    const std::unique_ptr<EVP_KDF_CTX, FreeContext> context(EVP_KDF_CTX_new(algorithm.get()));
-    std::array<char, 7> digest{"SHA256"};
-    std::array parameters{
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest.data(), 0),
-        octets(OSSL_KDF_PARAM_KEY, key), octets(OSSL_KDF_PARAM_INFO, info),
-        salt.empty() ? OSSL_PARAM_construct_end() : octets(OSSL_KDF_PARAM_SALT, salt),
-        OSSL_PARAM_construct_end()};
-    SecretBytes out(size);
-    if (!context ||
-        EVP_KDF_derive(context.get(), out.span().data(), out.size(), parameters.data()) != 1) {
-        throw std::bad_alloc();
+    constexpr std::size_t step = sizeof(Hash);
+    const Hash no_salt{};
+    SecretBytes extracted(step);
+    hmac_into(salt.empty() ? ByteView(no_salt) : salt, {key}, extracted.span());
+    SecretBytes out((size + step - 1) / step * step);
+    ByteView before;
+    std::uint8_t count = 0;
+    for (std::size_t at = 0; at < size; at += step) {
+        const ByteView number(&++count, 1);
+        const auto block = out.span().subspan(at, step);
+        hmac_into(extracted.view(), {before, info, number}, block);
+        before = block;
     }
+    out.shrink(size);
     return out;
 }
 

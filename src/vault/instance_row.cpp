@@ -50,6 +50,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
         .bytes(facts.uuid.bytes())
         .sized(as_bytes(facts.name))
         .u8(facts.tpm)
+        .u8(facts.sync ? 1 : 0)
         .bytes(facts.group.bytes())
         .u8(static_cast<std::uint8_t>(facts.state))
         .u32(facts.generation)
@@ -77,6 +78,7 @@ InstanceRow read_row(const Statement& statement, const Uuid& manager, const Secr
     facts.uuid = columns.uuid();
     facts.name = columns.text();
     facts.tpm = static_cast<std::uint8_t>(columns.integer_up_to(0xff));
+    facts.sync = columns.integer_up_to(1) != 0;
     facts.group = columns.uuid();
     facts.state = static_cast<InstanceState>(columns.integer_up_to(0xff));
     facts.generation = static_cast<std::uint32_t>(columns.integer_up_to(0xffffffff));

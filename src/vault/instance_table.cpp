@@ -1,6 +1,7 @@
 #include "instance_table.h"
 
 #include <string>
+#include <utility>
 
 #include "format.h"
 
@@ -125,9 +126,10 @@ Result<void> InstanceTable::prepare() {
     // Not REPLACE: that deletes the old row, which records refer to.
     VTPM_TRY(put_, database_->prepare(
                        "INSERT INTO instances(" + std::string(instance_columns) +
-                       ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                       ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                        " ON CONFLICT(id) DO UPDATE SET group_id = excluded.group_id,"
                        " uuid = excluded.uuid, name = excluded.name, tpm = excluded.tpm,"
+                       " sync = excluded.sync,"
                        " group_uuid = excluded.group_uuid, state = excluded.state,"
                        " generation = excluded.generation, sequence = excluded.sequence,"
                        " created = excluded.created, committed = excluded.committed,"
@@ -222,62 +224,77 @@ void InstanceTable::toggle(Hash& sum, const Hash& mac) const {
         sum[i] ^= part[i];
 }
 
-Result<void> InstanceTable::commit(InstanceRow row, const Beside& beside,
-                                   const std::function<Result<void>()>& also) {
-    row.mac = mac_of(row, manager_, keys_->meta);
-    row.counted = true;
-    Hash sum = sum_;
-    std::uint64_t counted = counted_;
-    const auto take_out = [&](const Hash& mac) {
+void InstanceTable::take_out(const Uuid& uuid, Hash& sum, std::uint64_t& counted) const {
+    const auto one = [&](const Hash& mac) {
         toggle(sum, mac);
         --counted;
     };
-    const InstanceRow* const old = find(row.facts.uuid);
+    const InstanceRow* const old = find(uuid);
     if (old != nullptr && old->sound)
-        take_out(old->mac);
-    const auto [first, last] = unsound_.equal_range(row.facts.uuid);
+        one(old->mac);
+    const auto [first, last] = unsound_.equal_range(uuid);
     for (auto damaged = first; damaged != last; ++damaged) {
         if (damaged->second.counted)
-            take_out(*damaged->second.counted);
+            one(*damaged->second.counted);
     }
-    toggle(sum, row.mac);
-    ++counted;
+}
+
+Result<void> InstanceTable::commit_all(std::vector<Change> changes, const Beside& beside,
+                                       const std::function<Result<void>()>& also) {
+    Hash sum = sum_;
+    std::uint64_t counted = counted_;
+    std::map<Uuid, Hash> newest;  // of these changes: one instance may have several
+    for (auto& [row, with_it] : changes) {
+        row.mac = mac_of(row, manager_, keys_->meta);
+        row.counted = true;
+        const auto [before, first] = newest.try_emplace(row.facts.uuid, row.mac);
+        if (first) {
+            take_out(row.facts.uuid, sum, counted);
+        } else {
+            toggle(sum, std::exchange(before->second, row.mac));
+            --counted;
+        }
+        toggle(sum, row.mac);
+        ++counted;
+    }
 
     VTPM_TRY(Transaction transaction, Transaction::begin(*database_));
-    VTPM_CHECK(write(row));
+    for (const Change& change : changes)
+        VTPM_CHECK(write(change));
+    if (also)
+        VTPM_CHECK(also());
+    const std::uint64_t writes = std::max<std::size_t>(changes.size(), 1);
+    VTPM_CHECK(write_position(state_of(sum, counted, beside), beside, writes));
+    VTPM_CHECK(transaction.commit());
+
+    position_.writes += writes;
+    beside_ = beside;
+    sum_ = sum;
+    counted_ = counted;
+    for (auto& [row, with_it] : changes) {
+        unsound_.erase(row.facts.uuid);
+        keep(std::move(row));
+    }
+    return {};
+}
+
+Result<void> InstanceTable::write(const Change& change) {
+    VTPM_CHECK(write(change.row));
+    const auto [first, last] = unsound_.equal_range(change.row.facts.uuid);
     for (auto damaged = first; damaged != last; ++damaged) {
-        if (damaged->second.id == row.id)
+        if (damaged->second.id == change.row.id)
             continue;
         VTPM_CHECK(erase_records_->run(damaged->second.id));
         VTPM_CHECK(erase_->run(damaged->second.id));
     }
-    if (also)
-        VTPM_CHECK(also());
-    VTPM_CHECK(write_position(state_of(sum, counted, beside), beside));
-    VTPM_CHECK(transaction.commit());
-
-    ++position_.writes;
-    beside_ = beside;
-    sum_ = sum;
-    counted_ = counted;
-    unsound_.erase(row.facts.uuid);
-    keep(std::move(row));
+    if (change.also)
+        VTPM_CHECK(change.also());
     return {};
 }
 
-Result<void> InstanceTable::commit_beside(const Beside& beside,
-                                          const std::function<Result<void>()>& write) {
-    VTPM_TRY(Transaction transaction, Transaction::begin(*database_));
-    VTPM_CHECK(write());
-    VTPM_CHECK(write_position(state_with(beside), beside));
-    VTPM_CHECK(transaction.commit());
-    ++position_.writes;
-    beside_ = beside;
-    return {};
-}
-
-Result<void> InstanceTable::write_position(const Hash& state, const Beside& beside) {
-    const Position next{position_.anchor, position_.pending, position_.writes + 1};
+Result<void> InstanceTable::write_position(const Hash& state, const Beside& beside,
+                                           std::uint64_t writes) {
+    const Position next{position_.anchor, position_.pending, position_.writes + writes};
     return put_total_->run(ByteView(next.anchor), ByteView(next.pending),
                            static_cast<std::int64_t>(next.writes), ByteView(beside.journal),
                            ByteView(total_mac(*keys_, manager_, state, next)));
@@ -291,14 +308,15 @@ Result<void> InstanceTable::write(const InstanceRow& row) {
     };
     const auto key =
         row.wrapped_key.empty() ? std::nullopt : std::optional<ByteView>(row.wrapped_key);
-    return put_->run(
-        row.id, row.group_id, facts.uuid.bytes(), std::string_view(facts.name),
-        std::int64_t{facts.tpm}, facts.group.bytes(), static_cast<std::int64_t>(facts.state),
-        std::int64_t{facts.generation}, static_cast<std::int64_t>(facts.sequence), facts.created,
-        facts.committed, static_cast<std::int64_t>(row.sizes[0]),
-        static_cast<std::int64_t>(row.sizes[1]), static_cast<std::int64_t>(row.sizes[2]), key,
-        or_null(row.last_store), or_null(row.digests[0]), or_null(row.digests[1]),
-        or_null(row.digests[2]), ByteView(row.mac));
+    return put_->run(row.id, row.group_id, facts.uuid.bytes(), std::string_view(facts.name),
+                     std::int64_t{facts.tpm}, std::int64_t{facts.sync ? 1 : 0}, facts.group.bytes(),
+                     static_cast<std::int64_t>(facts.state), std::int64_t{facts.generation},
+                     static_cast<std::int64_t>(facts.sequence), facts.created, facts.committed,
+                     static_cast<std::int64_t>(row.sizes[0]),
+                     static_cast<std::int64_t>(row.sizes[1]),
+                     static_cast<std::int64_t>(row.sizes[2]), key, or_null(row.last_store),
+                     or_null(row.digests[0]), or_null(row.digests[1]), or_null(row.digests[2]),
+                     ByteView(row.mac));
 }
 
 void InstanceTable::quarantine(const Uuid& uuid, std::string_view why) {

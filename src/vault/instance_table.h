@@ -76,16 +76,18 @@ class InstanceTable {
     // Some row did not verify when the vault was opened and was not removed since.
     bool in_doubt() const { return !unsound_.empty(); }
 
-    // Commits `row` (new, or replacing the one with its id) together with what `also` writes, and
-    // what is then beside it. Damaged rows with the same uuid go.
-    Result<void> commit(InstanceRow row, const Beside& beside,
-                        const std::function<Result<void>()>& also);
-    Result<void> commit(InstanceRow row, const std::function<Result<void>()>& also) {
-        return commit(std::move(row), Beside(beside_), also);
+    // A row (new, or replacing the one with its id), and what else is written with it.
+    struct Change {
+        InstanceRow row;
+        std::function<Result<void>()> also = {};
+    };
+    // Commits all of them or none, in their order, with what `also` writes and what is beside the
+    // rows then. Damaged rows with the same uuids go.
+    Result<void> commit_all(std::vector<Change> changes, const Beside& beside,
+                            const std::function<Result<void>()>& also);
+    Result<void> commit_all(std::vector<Change> changes) {
+        return commit_all(std::move(changes), Beside(beside_), {});
     }
-
-    // Commits a change of what is beside it, which `write` writes.
-    Result<void> commit_beside(const Beside& beside, const std::function<Result<void>()>& write);
 
     // Marks an instance until the vault is opened again; nothing is written.
     void quarantine(const Uuid& uuid, std::string_view why);
@@ -108,8 +110,11 @@ class InstanceTable {
     void keep(InstanceRow row);
     Hash state_of(const Hash& sum, std::uint64_t count, const Beside& beside) const;
     void toggle(Hash& sum, const Hash& mac) const;
+    // What the rows of one uuid add to the sum as they are on the disk, to be taken out of it.
+    void take_out(const Uuid& uuid, Hash& sum, std::uint64_t& counted) const;
+    Result<void> write(const Change& change);
     Result<void> write(const InstanceRow& row);
-    Result<void> write_position(const Hash& state, const Beside& beside);
+    Result<void> write_position(const Hash& state, const Beside& beside, std::uint64_t writes);
 
     Database* database_;
     const TableKeys* keys_;

@@ -14,6 +14,12 @@ CipherContext wrap_context() {
     return context;
 }
 
+// Fetched once: EVP_aes_256_wrap() would be looked up by its name at each use.
+const EVP_CIPHER* wrap_algorithm() {
+    static const EVP_CIPHER* const algorithm = EVP_CIPHER_fetch(nullptr, "AES-256-WRAP", nullptr);
+    return algorithm;
+}
+
 }  // namespace
 
 Result<Bytes> wrap_key(const SecretBytes& under, const SecretBytes& key) {
@@ -24,7 +30,7 @@ Result<Bytes> wrap_key(const SecretBytes& under, const SecretBytes& key) {
     Bytes wrapped(key.size() + wrap_overhead + 16);
     int size = 0;
     if (!context ||
-        EVP_EncryptInit_ex(context.get(), EVP_aes_256_wrap(), nullptr, under.view().data(),
+        EVP_EncryptInit_ex(context.get(), wrap_algorithm(), nullptr, under.view().data(),
                            nullptr) != 1 ||
         EVP_EncryptUpdate(context.get(), wrapped.data(), &size, key.view().data(),
                           static_cast<int>(key.size())) != 1) {
@@ -43,7 +49,7 @@ Result<SecretBytes> unwrap_key(const SecretBytes& under, ByteView wrapped) {
     SecretBytes key(wrapped.size());
     int size = 0;
     if (!context ||
-        EVP_DecryptInit_ex(context.get(), EVP_aes_256_wrap(), nullptr, under.view().data(),
+        EVP_DecryptInit_ex(context.get(), wrap_algorithm(), nullptr, under.view().data(),
                            nullptr) != 1 ||
         EVP_DecryptUpdate(context.get(), key.span().data(), &size, wrapped.data(),
                           static_cast<int>(wrapped.size())) != 1 ||

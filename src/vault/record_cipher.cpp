@@ -27,9 +27,11 @@ Bytes associated_data(const RecordLabel& label, std::size_t size) {
 }
 
 bool start(EVP_CIPHER_CTX* context, ByteView key, ByteView associated, bool encrypt) {
+    // Fetched once: EVP_aes_256_gcm() would be looked up by its name at each use.
+    static const EVP_CIPHER* const algorithm = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
     int ignored = 0;
     return context != nullptr &&
-           EVP_CipherInit_ex(context, EVP_aes_256_gcm(), nullptr, key.data(), zero_nonce.data(),
+           EVP_CipherInit_ex(context, algorithm, nullptr, key.data(), zero_nonce.data(),
                              encrypt ? 1 : 0) == 1 &&
            EVP_CipherUpdate(context, nullptr, &ignored, associated.data(),
                             static_cast<int>(associated.size())) == 1;

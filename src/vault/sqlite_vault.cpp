@@ -145,11 +145,7 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
             VTPM_CHECK(write(*disk_->database, group));
         return change.also ? change.also() : Result<void>();
     };
-    if (change.row) {
-        VTPM_CHECK(open.instances->commit(std::move(*change.row), beside, write_all));
-    } else {
-        VTPM_CHECK(open.instances->commit_beside(beside, write_all));
-    }
+    VTPM_CHECK(open.instances->commit_all(std::move(change.rows), beside, write_all));
     if (change.record)
         disk_->record = std::move(*change.record);
     disk_->groups = std::move(groups);
@@ -159,7 +155,7 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
 
 // What was overwritten in the database (secure_delete) still lies in older frames of its log.
 void SqliteVault::erase_log() {
-    erasing_ = !disk_->database->checkpoint(Database::Checkpoint::truncate);
+    erasing_ = !disk_->database->erase_log();
 }
 
 // What was written since the last commit, by a manager that did not end in order, is committed
@@ -179,6 +175,7 @@ Result<void> SqliteVault::commit_epoch() {
     auto done = epochs.commit(instances.state(), unix_seconds());
     if (done) {
         instances.follow(epochs.name());
+        unlocked_->unproven.clear();
         return {};
     }
     instances.follow(epochs.name(), epochs.pending().value_or(Hash{}));
@@ -193,13 +190,21 @@ Result<void> SqliteVault::commit_epoch() {
 
 // After a change that is durable: a commit that fails is tried again by commit_due().
 void SqliteVault::wrote(bool urgent) {
-    unlocked_->epochs->wrote(unix_seconds(), urgent);
+    unlocked_->epochs->wrote(unix_seconds(), urgent, 1);
     if (urgent)
         (void)commit_epoch();
 }
 
 Result<void> SqliteVault::commit_due() {
-    if (!unlocked_ || !unlocked_->epochs->due(unix_seconds()))
+    if (!unlocked_)
+        return {};
+    Database& database = *disk_->database;
+    // What fails here is tried again, and reported, by idle().
+    if (database.log_pages() > Database::worth_a_checkpoint)
+        (void)database.checkpoint();
+    if (!database.log_reserved())
+        (void)database.reserve_log();
+    if (!unlocked_->epochs->due(unix_seconds()))
         return {};
     return commit_epoch();
 }

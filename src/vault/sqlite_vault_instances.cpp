@@ -79,6 +79,7 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.group_id = group->id;
     row.facts.name = wanted.name;
     row.facts.tpm = wanted.tpm;
+    row.facts.sync = wanted.sync;
     row.facts.group = group->uuid;
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;
@@ -86,9 +87,9 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     VTPM_TRY(const SecretBytes key, random_secret(key_size));
     VTPM_TRY(row.wrapped_key, wrap_key(*group_key, key));
     Instance made = row.facts;
-    VTPM_CHECK(make(
-        {.action = "create", .subject = subject_of(made.name, made.uuid), .row = std::move(row)},
-        true));
+    Change change{.action = "create", .subject = subject_of(made.name, made.uuid)};
+    change.rows.push_back({std::move(row)});
+    VTPM_CHECK(make(std::move(change), true));
     return made;
 }
 
@@ -152,10 +153,10 @@ Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     InstanceRow row = *old;
     row.facts.name = name;
     Instance renamed = row.facts;
-    VTPM_CHECK(make({.action = "rename",
-                     .subject = subject_of(old->facts.name, uuid) + " to " + renamed.name,
-                     .row = std::move(row)},
-                    false));
+    Change change{.action = "rename",
+                  .subject = subject_of(old->facts.name, uuid) + " to " + renamed.name};
+    change.rows.push_back({std::move(row)});
+    VTPM_CHECK(make(std::move(change), false));
     return renamed;
 }
 
@@ -184,11 +185,9 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
     if (row.facts.tpm == 0)
         row.facts.tpm = 1;
     const std::int64_t id = row.id;
-    VTPM_CHECK(make({.action = "delete",
-                     .subject = subject_of(row.facts.name, uuid),
-                     .row = std::move(row),
-                     .also = [&] { return open->records->erase_all(id); }},
-                    true));
+    Change change{.action = "delete", .subject = subject_of(row.facts.name, uuid)};
+    change.rows.push_back({std::move(row), [&] { return open->records->erase_all(id); }});
+    VTPM_CHECK(make(std::move(change), true));
     erase_log();
     return {};
 }

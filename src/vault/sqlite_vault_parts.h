@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 
 #include "approvals.h"
 #include "epochs.h"
@@ -11,6 +12,7 @@
 #include "journal.h"
 #include "key_schedule.h"
 #include "key_wrap.h"
+#include "record_cipher.h"
 #include "record_table.h"
 #include "vault_record.h"
 #include "vtpm/vault/sqlite_vault.h"
@@ -41,6 +43,9 @@ struct SqliteVault::Unlocked {
     std::optional<InstanceTable> instances;
     std::optional<RecordTable> records;
     std::optional<Journal> journal;
+    // Instances whose every write is to be known to the chip, and whose last one is not yet: it is
+    // durable, and was not acknowledged.
+    std::set<Uuid> unproven;
 
     // Of an instance that may be used. Errc::not_found, or Errc::corrupt for one in quarantine.
     Result<const InstanceRow*> usable(const Uuid& uuid) const;
@@ -55,12 +60,18 @@ struct SqliteVault::Unlocked {
     }
 };
 
+inline RecordLabel label_of(const Uuid& manager, const InstanceRow& row, BlobKind kind,
+                            const StoredRecord& record) {
+    return {manager,           row.facts.group, row.facts.uuid, kind,
+            record.generation, record.sequence, record.anchor};
+}
+
 // One change of an open vault, by somebody who answers for it: all of it and its line in the
 // journal are written at once. MACs are computed on the way.
 struct SqliteVault::Change {
     std::string action;
     std::string subject;
-    std::optional<InstanceRow> row = {};
+    std::vector<InstanceTable::Change> rows = {};
     std::optional<VaultRecord> record = {};
     std::vector<GroupRecord> groups = {};
     std::function<Result<void>()> also = {};

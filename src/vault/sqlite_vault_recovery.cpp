@@ -222,7 +222,7 @@ Result<Anchor> SqliteVault::write_recovered(Recovery& found, InstanceTable& inst
             VTPM_CHECK(write(database, group));
         return write(database, next);
     };
-    VTPM_CHECK(instances.commit_beside(beside, write_all));
+    VTPM_CHECK(instances.commit_all({}, beside, write_all));
     disk_->record = record;
     disk_->groups = found.groups;
     return next;

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
@@ -22,43 +23,68 @@ tl::unexpected<Error> fail_asio(const error_code& error) {
 }  // namespace
 
 AsyncChannel::AsyncChannel(Socket socket)
-    : socket_(std::move(socket)), timer_(socket_.get_executor()) {}
+    : socket_(std::move(socket)), timer_(socket_.get_executor()) {
+    error_code ignored;
+    socket_.non_blocking(true, ignored);
+}
 
 void AsyncChannel::receive(OnFrame handler) {
     on_frame_ = std::move(handler);
     incoming_ = Frame();
+    socket_.async_wait(Socket::wait_read, [self = shared_from_this()](const error_code& error) {
+        if (error)
+            return self->finish_receive(fail_asio(error));
+        self->on_readable();
+    });
+}
+
+// Mostly a frame is there as a whole, and read without another turn of the loop.
+void AsyncChannel::on_readable() {
+    error_code error;
+    const std::size_t got = socket_.read_some(asio::buffer(prefix_), error);
+    if (error == asio::error::would_block)
+        return receive(std::move(on_frame_));
+    if (error)
+        return finish_receive(fail_asio(error));
+    if (got == prefix_size)
+        return on_prefix();
     // The first byte may take for ever, the rest may not.
-    asio::async_read(socket_, asio::buffer(prefix_.data(), 1),
-                     [self = shared_from_this()](const error_code& error, std::size_t) {
-                         if (error)
-                             return self->finish_receive(fail_asio(error));
-                         self->arm_timer();
+    arm_timer();
+    asio::async_read(socket_, asio::buffer(prefix_.data() + got, prefix_size - got),
+                     [self = shared_from_this()](const error_code& failed, std::size_t) {
+                         if (failed)
+                             return self->finish_receive(fail_asio(failed));
                          self->on_prefix();
                      });
 }
 
 void AsyncChannel::on_prefix() {
-    asio::async_read(socket_, asio::buffer(prefix_.data() + 1, prefix_size - 1),
-                     [self = shared_from_this()](const error_code& error, std::size_t) {
-                         if (error)
-                             return self->finish_receive(fail_asio(error));
-                         self->on_rest();
-                     });
-}
-
-void AsyncChannel::on_rest() {
     auto sizes = parse_prefix(prefix_);
     if (!sizes)
         return finish_receive(tl::make_unexpected(sizes.error()));
     incoming_.message.resize(sizes->message);
     incoming_.payload = SecretBytes(sizes->payload);
-    const std::array<asio::mutable_buffer, 2> parts = {
+    std::array<asio::mutable_buffer, 2> parts = {
         asio::buffer(incoming_.message),
         asio::buffer(incoming_.payload.span().data(), incoming_.payload.size())};
+    error_code error;
+    std::size_t got = 0;
+    if (asio::buffer_size(parts) > 0)
+        got = socket_.read_some(parts, error);
+    if (error && error != asio::error::would_block)
+        return finish_receive(fail_asio(error));
+    for (auto& part : parts) {
+        const std::size_t taken = std::min(got, part.size());
+        part += taken;
+        got -= taken;
+    }
+    if (asio::buffer_size(parts) == 0)
+        return finish_receive(std::move(incoming_));
+    arm_timer();
     asio::async_read(socket_, parts,
-                     [self = shared_from_this()](const error_code& error, std::size_t) {
-                         if (error)
-                             return self->finish_receive(fail_asio(error));
+                     [self = shared_from_this()](const error_code& failed, std::size_t) {
+                         if (failed)
+                             return self->finish_receive(fail_asio(failed));
                          self->finish_receive(std::move(self->incoming_));
                      });
 }

@@ -1,4 +1,5 @@
-// bench-ring [commands|starts|memory]: see tests/bench/README.md. All three without an argument.
+// bench-ring [commands|writes|starts|memory]: see tests/bench/README.md. All four without an
+// argument.
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -7,12 +8,14 @@
 
 int main(int argc, char** argv) try {
     const std::string only = argc > 1 ? argv[1] : "";
-    vtpm::fakes::SimHost host;
+    vtpm::fakes::SimHost host(true);
     std::printf("engines' memory: %s\n\n", vtpm::fakes::SimHost::locks_memory()
                                                ? "locked"
                                                : "not locked, RLIMIT_MEMLOCK cannot be raised");
     if (only.empty() || only == "commands")
         vtpm::bench::commands(host);
+    if (only.empty() || only == "writes")
+        vtpm::bench::writes(host);
     if (only.empty() || only == "starts")
         vtpm::bench::starts(host);
     if (only.empty() || only == "memory")

@@ -1,4 +1,4 @@
-// The bench's three parts; each prints its table. All on one host of a SimHost.
+// The bench's four parts; each prints its table. All on one host of a SimHost.
 #pragma once
 
 #include "fakes/simxen/sim_guest.h"
@@ -11,6 +11,14 @@ void commands(fakes::SimHost& host);
 void starts(fakes::SimHost& host);
 // PSS of vtpmmgrd and of the vtpmds and engines of 1, 10 and 100 guests.
 void memory(fakes::SimHost& host);
+
+// NV writes beside swtpm's and the bare disk's; of many guests at once; and what the chip is asked.
+void writes(fakes::SimHost& host);
+
+double percentile(std::vector<double>& samples, double share);  // sorts them
+
+// A TPM does not write what is there already: every write has to bring something new.
+Bytes changing_write();
 
 // Throws unless all is well.
 void require(bool well, const std::string& what);

@@ -69,8 +69,7 @@ class SqliteVault : public Vault {
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
     Result<void> remove(const Uuid& uuid) override;
     Result<LoadedState> load(const Uuid& uuid) override;
-    Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
-                                std::span<const BlobChange> changes) override;
+    std::vector<Result<std::uint64_t>> store_all(std::span<const StoreRequest> requests) override;
     Result<void> commit_due() override;
     Result<void> idle() override;
     Result<void> close() override;
@@ -81,6 +80,7 @@ class SqliteVault : public Vault {
     struct KeySource;  // where they come from
     struct Change;     // of what an operator may change
     struct Recovery;   // what is found and made anew when a vault is recovered
+    struct Batch;      // what a store_all() is about to write
 
     Result<void> open_disk();
     Result<void> open_with(const KeySource& keys);
@@ -104,6 +104,7 @@ class SqliteVault : public Vault {
     void erase_log();
     Group describe(const GroupRecord& record) const;
     std::string binding_text() const;
+    Result<void> prove(const Uuid& uuid);
 
     std::filesystem::path directory_;
     chip::Chip& chip_;

@@ -79,6 +79,7 @@ struct Instance {
     Uuid uuid;
     std::string name;
     std::uint8_t tpm = 0;  // a tpm::Version; not interpreted here
+    bool sync = false;     // each store is known to the chip before it is acknowledged
     Uuid group;
     InstanceState state = InstanceState::live;
     std::uint32_t generation = 0;  // of its key
@@ -93,6 +94,7 @@ struct NewInstance {
     std::uint8_t tpm = 0;
     std::optional<Uuid> uuid = {};   // random if not given
     std::optional<Uuid> group = {};  // the default group if not given
+    bool sync = false;               // see Instance
 };
 
 // Tenants' instances: under a key of their own, with an approver of their own.
@@ -151,6 +153,12 @@ enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
 struct BlobChange {
     BlobKind kind;
     std::optional<SecretBytes> content;  // none: delete it
+};
+
+struct StoreRequest {
+    Uuid uuid;
+    std::uint64_t expected_sequence = 0;
+    std::span<const BlobChange> changes;
 };
 
 struct LoadedState {
@@ -299,11 +307,25 @@ class Vault {
     // not named stay as they are. Errc::out_of_order unless expected_sequence is the current one;
     // an exact repeat of the last accepted store is answered as it was. The first store must bring
     // the permanent blob, which cannot be deleted. Contents are 1 to max_blob_size bytes.
-    virtual Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
-                                        std::span<const BlobChange> changes) = 0;
+    //
+    // A store of an instance with `sync` is committed to the chip before the answer. If the chip
+    // does not take it, that is an error with retry_later, although the store is durable: an exact
+    // repeat is acknowledged when the chip has taken it, and another store in its place replaces
+    // it.
+    Result<std::uint64_t> store(const Uuid& uuid, std::uint64_t expected_sequence,
+                                std::span<const BlobChange> changes) {
+        const StoreRequest request{uuid, expected_sequence, changes};
+        return std::move(store_all({&request, 1}).front());
+    }
 
-    // Commits to the chip if that is due: to be called after the answer to a store() is on its way,
-    // since a chip may take a second.
+    // Stores one after another, as if each had been alone, with one wait for the disk (and one for
+    // the chip, if it is needed) for all of them. The answers are in the order of the requests; the
+    // error of one is none of the others', unless it is that of the disk.
+    virtual std::vector<Result<std::uint64_t>> store_all(
+        std::span<const StoreRequest> requests) = 0;
+
+    // Commits to the chip if that is due, and what else should not be in the way of a store(): to
+    // be called after the answer to a store() is on its way, since a chip may take a second.
     virtual Result<void> commit_due() = 0;
 
     // Housekeeping that nobody waits for, and commit_due(); call it every few seconds.

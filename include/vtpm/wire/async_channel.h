@@ -31,10 +31,11 @@ class AsyncChannel : public std::enable_shared_from_this<AsyncChannel> {
               OnSent handler);
     void close();
     int fd() { return socket_.native_handle(); }
+    Socket::executor_type executor() { return socket_.get_executor(); }
 
   private:
+    void on_readable();
     void on_prefix();
-    void on_rest();
     void finish_receive(Result<Frame> result);
     Result<void> send_descriptor(int descriptor);
     void arm_timer();

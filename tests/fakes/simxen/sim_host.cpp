@@ -19,11 +19,15 @@ T must(Result<T> result) {
 
 }  // namespace
 
-SimHost::SimHost() : xen_(directory_.path()), chip_(directory_.path() / "chip") {
+SimHost::SimHost(bool tapped) : xen_(directory_.path()), chip_(directory_.path() / "chip") {
+    if (tapped) {
+        tap_.emplace(directory_.path(), chip_.socket());
+        tap_->meddle([this](Bytes&, Bytes&) { return ++chip_commands_ > 0; });
+    }
     ::signal(SIGPIPE, SIG_IGN);
     std::filesystem::create_directory(directory() / "run");
     std::ofstream(directory() / "manager.toml")
-        << "tcti = \"" << chip_.tcti() << "\"\n"
+        << "tcti = \"" << (tap_ ? tap_->tcti() : chip_.tcti()) << "\"\n"
         << "state_dir = \"" << (directory() / "vault").string() << "\"\n"
         << "socket = \"" << socket() << "\"\n";
     start_manager();
@@ -73,6 +77,12 @@ wire::proto::Instance SimHost::show(const Uuid& uuid) {
     wire::proto::Request request;
     request.mutable_show()->set_selector(uuid.to_string());
     return ask(request).instance();
+}
+
+wire::proto::Status SimHost::status() {
+    wire::proto::Request request;
+    request.mutable_status();
+    return ask(request).status();
 }
 
 std::vector<std::string> SimHost::doorman_command(const std::string& device) const {

@@ -2,6 +2,7 @@
 // and the real vtpmmgrd, in one temporary directory. Problems of its own throw. One thread.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,7 +18,8 @@ namespace vtpm::fakes {
 
 class SimHost {
   public:
-    SimHost();
+    // `tapped`: what passes between vtpmmgrd and the chip is counted.
+    explicit SimHost(bool tapped = false);
 
     const std::filesystem::path& directory() const { return directory_.path(); }
     SimXen& xen() { return xen_; }
@@ -26,6 +28,8 @@ class SimHost {
     Uuid create(tpm::Version version);
     void remove(const Uuid& uuid);
     wire::proto::Instance show(const Uuid& uuid);
+    wire::proto::Status status();
+    std::uint64_t chip_commands() const { return chip_commands_; }  // so far; 0 if not tapped
 
     void kill_manager() { manager_->kill(); }
     void start_manager();
@@ -36,14 +40,16 @@ class SimHost {
     // False where RLIMIT_MEMLOCK is small and cannot be raised: then engines run without
     // mlockall(), which is all that differs from the real ones.
     static bool locks_memory();
+    std::string socket() const { return directory() / "manager"; }  // vtpmmgrd's
 
   private:
-    std::string socket() const { return directory() / "manager"; }
     wire::proto::Reply ask(wire::proto::Request request);
 
     TemporaryDirectory directory_;
     SimXen xen_;
     Swtpm chip_;
+    std::atomic<std::uint64_t> chip_commands_ = 0;
+    std::optional<SocketTap> tap_;
     std::optional<Child> manager_;
     unsigned created_ = 0;
 };

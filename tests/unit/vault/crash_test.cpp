@@ -33,6 +33,11 @@ std::string state_number(std::uint64_t number) {
             ::_exit(3);
         if (sequence % 13 == 0 && !vault.idle())
             ::_exit(4);
+        if (sequence % 29 == 0) {  // which wipes the log
+            const auto other = vault.create({"other", 2, {}});
+            if (!other || !vault.remove(other->uuid))
+                ::_exit(5);
+        }
     }
 }
 
@@ -76,6 +81,8 @@ TEST_CASE("a killed process loses nothing that was acknowledged") {
         CHECK(state->sequence <= acknowledged + 1);
         CHECK(blob_of(*state, BlobKind::permanent) == state_number(state->sequence));
         acknowledged = state->sequence;
+        if (const auto other = f.vault->find("other"))
+            REQUIRE(fine(f.vault->remove(other->uuid)));
     }
     CHECK(acknowledged > 30);
 }

@@ -66,3 +66,17 @@ TEST_CASE("a record opens under its own key and label only") {
     }
     CHECK(error_of(open_record(key, other, *record)) == Errc::corrupt);
 }
+
+TEST_CASE("HKDF gives what RFC 5869 says, appendix A.1 and A.3") {
+    Bytes salt;
+    Bytes info;
+    for (std::uint8_t i = 0; i < 13; ++i)
+        salt.push_back(i);
+    for (std::uint8_t i = 0xf0; i < 0xfa; ++i)
+        info.push_back(i);
+    const Bytes key(22, 0x0b);
+    CHECK(to_hex(hkdf_sha256(key, salt, info, 42).view()) ==
+          "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865");
+    CHECK(to_hex(hkdf_sha256(key, {}, {}, 42).view()) ==
+          "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8");
+}

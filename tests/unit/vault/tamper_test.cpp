@@ -212,7 +212,7 @@ TEST_CASE("one instance's damage is its own") {
     }
     SECTION("two rows for it") {
         what =
-            "INSERT INTO instances SELECT 77, uuid, name, tpm, group_id, group_uuid, state,"
+            "INSERT INTO instances SELECT 77, uuid, name, tpm, sync, group_id, group_uuid, state,"
             " generation, sequence, created, committed, bytes_1, bytes_2, bytes_3, wrapped_key,"
             " last_store, digest_1, digest_2, digest_3, mac FROM instances WHERE id = 1;"
             " INSERT INTO records SELECT 309, 77, generation, sequence, anchor, content"
@@ -266,7 +266,7 @@ TEST_CASE("a row that left no trace is the trouble of all: nobody can say what e
             "DELETE FROM records WHERE instance_id = 1; DELETE FROM instances WHERE id = 1;"
             " INSERT INTO instances SELECT 1, x'" +
                 to_hex(p.a.bytes()) +
-                "', 'a', tpm, group_id, group_uuid, state, generation, sequence, created,"
+                "', 'a', tpm, sync, group_id, group_uuid, state, generation, sequence, created,"
                 " committed, bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1,"
                 " digest_2, digest_3, mac FROM instances WHERE id = 2");
     }

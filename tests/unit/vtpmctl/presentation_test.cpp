@@ -35,6 +35,11 @@ TEST_CASE("JSON has what programs need") {
     CHECK(json["committed"].is_null());
     CHECK_FALSE(json["in_use"].get<bool>());
     CHECK_FALSE(json.contains("domain"));
+    CHECK_FALSE(json["sync"].get<bool>());
+    auto synced = web1();
+    synced.set_sync(true);
+    CHECK(to_json(synced)["sync"].get<bool>());
+    CHECK(describe(synced).find("to the chip as well") != std::string::npos);
 }
 
 TEST_CASE("times are UTC, and never is a word") {
