@@ -82,8 +82,13 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.facts.created = unix_seconds();
     VTPM_TRY(const SecretBytes key, random_secret(key_size));
     VTPM_TRY(row.wrapped_key, wrap_key(open->group_key, key));
+    RecordWriter write_state;
+    if (wanted.permanent) {
+        VTPM_TRY(write_state,
+                 open->first_store(disk_->record.manager, key, *wanted.permanent, row));
+    }
     Instance made = row.facts;
-    VTPM_CHECK(instances.commit(std::move(row)));
+    VTPM_CHECK(instances.commit(std::move(row), write_state));
     wrote(true);
     return made;
 }

@@ -16,6 +16,9 @@ struct SqliteVault::Disk {
     VaultRecord record;  // verified once unlocked
 };
 
+// Writes the records of a store; for the transaction that writes its row.
+using RecordWriter = std::function<Result<void>()>;
+
 struct SqliteVault::Unlocked {
     TableKeys keys;
     std::optional<Epochs> epochs;
@@ -31,6 +34,10 @@ struct SqliteVault::Unlocked {
     Result<SecretBytes> instance_key(const InstanceRow& row) const {
         return unwrap_key(group_key, row.wrapped_key);
     }
+
+    // Turns the row of a new instance, with K_inst `key`, into what it is after its first store.
+    Result<RecordWriter> first_store(const Uuid& manager, const SecretBytes& key,
+                                     const SecretBytes& permanent, InstanceRow& row);
 };
 
 // Errc::chip if the chip's answer has not the size of a key.

@@ -74,18 +74,19 @@ Hash store_hash(const SecretBytes& key, std::uint64_t expected_sequence,
     return hmac_sha256(hash_key.view(), writer.written());
 }
 
-// Gives the new records, in the order of `changes`, and puts their traces into `row`.
-Result<std::vector<std::optional<StoredRecord>>> seal_changes(
-    const SecretBytes& key, const Uuid& manager, const Hash& anchor,
-    const std::vector<const BlobChange*>& changes, InstanceRow& row) {
-    std::vector<std::optional<StoredRecord>> records;
+using Records = std::vector<std::pair<BlobKind, std::optional<StoredRecord>>>;
+
+// Gives the new records, none for what is to be gone, and puts their traces into `row`.
+Result<Records> seal_changes(const SecretBytes& key, const Uuid& manager, const Hash& anchor,
+                             const std::vector<const BlobChange*>& changes, InstanceRow& row) {
+    Records records;
     for (const auto* change : changes) {
         const std::size_t at = index_of(change->kind);
         row.facts.bytes -= row.sizes[at];
         row.sizes[at] = 0;
         row.digests[at].reset();
         if (!change->content) {
-            records.emplace_back();
+            records.emplace_back(change->kind, std::nullopt);
             continue;
         }
         StoredRecord record;
@@ -97,9 +98,18 @@ Result<std::vector<std::optional<StoredRecord>>> seal_changes(
         row.sizes[at] = change->content->size();
         row.facts.bytes += row.sizes[at];
         row.digests[at] = digest_of(change->kind, record);
-        records.emplace_back(std::move(record));
+        records.emplace_back(change->kind, std::move(record));
     }
     return records;
+}
+
+RecordWriter writer_of(RecordTable& table, std::int64_t id, Records records) {
+    return [&table, id, records = std::move(records)]() -> Result<void> {
+        for (const auto& [kind, record] : records) {
+            VTPM_CHECK(record ? table.put(id, kind, *record) : table.erase(id, kind));
+        }
+        return {};
+    };
 }
 
 Result<LoadedState> load_verified(RecordTable& records, const InstanceRow& row,
@@ -168,19 +178,9 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
     row.facts.sequence = current + 1;
     row.facts.committed = unix_seconds();
     row.last_store = hash;
-    VTPM_TRY(const auto records, seal_changes(*key, disk_->record.manager,
-                                              open->instances->position().anchor, ordered, row));
-    const std::int64_t id = row.id;
-    const auto write_records = [&]() -> Result<void> {
-        for (std::size_t i = 0; i < ordered.size(); ++i) {
-            const BlobKind kind = ordered[i]->kind;
-            auto done = records[i] ? open->records->put(id, kind, *records[i])
-                                   : open->records->erase(id, kind);
-            if (!done)
-                return done;
-        }
-        return {};
-    };
+    VTPM_TRY(auto records, seal_changes(*key, disk_->record.manager,
+                                        open->instances->position().anchor, ordered, row));
+    const auto write_records = writer_of(*open->records, row.id, std::move(records));
     VTPM_CHECK(open->instances->commit(std::move(row), write_records));
     wrote(false);
     if (disk_->database->log_pages() > max_log_pages) {
@@ -188,6 +188,19 @@ Result<std::uint64_t> SqliteVault::store(const Uuid& uuid, std::uint64_t expecte
         (void)disk_->database->checkpoint(Database::Checkpoint::passive);
     }
     return current + 1;
+}
+
+Result<RecordWriter> SqliteVault::Unlocked::first_store(const Uuid& manager, const SecretBytes& key,
+                                                        const SecretBytes& permanent,
+                                                        InstanceRow& row) {
+    const BlobChange change{BlobKind::permanent, permanent.clone()};
+    const std::vector<const BlobChange*> changes = {&change};
+    VTPM_CHECK(check_changes(changes, true));
+    row.facts.sequence = 1;
+    row.facts.committed = unix_seconds();
+    row.last_store = store_hash(key, 0, changes);
+    VTPM_TRY(auto sealed, seal_changes(key, manager, instances->position().anchor, changes, row));
+    return writer_of(*records, row.id, std::move(sealed));
 }
 
 Result<void> SqliteVault::idle() {

@@ -80,7 +80,10 @@ struct Instance {
 struct NewInstance {
     std::string name;
     std::uint8_t tpm = 0;
-    std::optional<Uuid> uuid;  // random if not given
+    std::optional<Uuid> uuid = std::nullopt;  // random if not given
+    // Of a TPM that has lived elsewhere: there from the beginning, as if by a first store(). An
+    // instance that is made with a state is never seen without one.
+    std::optional<SecretBytes> permanent = std::nullopt;
 };
 
 enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
@@ -138,7 +141,8 @@ class Vault {
     // for a uuid that is unknown or deleted, and corrupt for an instance in quarantine.
 
     // Errc::already_exists: the name is in use, or the uuid was ever used; invalid_argument: a name
-    // is 1 to 64 of [A-Za-z0-9._-], does not begin with '-' or '.', and is not a uuid.
+    // is 1 to 64 of [A-Za-z0-9._-], does not begin with '-' or '.', and is not a uuid, and a state
+    // is not empty; too_large: a state of more than max_blob_size.
     virtual Result<Instance> create(const NewInstance& wanted) = 0;
 
     // All but the deleted, by name.
