@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "presentation.h"
+#include "secret_file.h"
 
 namespace vtpm::control {
 namespace {
@@ -86,28 +87,7 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
 }
 
 // A recovery key's file is a few hundred bytes.
-Result<SecretBytes> read_key(const std::string& path) {
-    constexpr std::size_t limit = 16UL * 1024;
-    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.valid())
-        return fail_errno(path, errno);
-    SecretBytes key(limit);
-    std::size_t size = 0;
-    for (;;) {
-        const auto got = ::read(file.get(), key.span().data() + size, limit - size);
-        if (got < 0)
-            return fail_errno(path, errno);
-        if (got == 0)
-            break;
-        size += static_cast<std::size_t>(got);
-        if (size == limit)
-            return fail(Errc::too_large, path + " is no recovery key");
-    }
-    if (size == 0)
-        return fail(Errc::invalid_argument, path + " is empty");
-    key.shrink(size);
-    return key;
-}
+constexpr std::size_t max_recovery_key = 16UL * 1024;
 
 }  // namespace
 
@@ -168,17 +148,22 @@ Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Outp
     return {};
 }
 
+Result<void> describe_new(const std::string& name, const std::string& uuid,
+                          wire::proto::Create& into) {
+    into.set_name(name);
+    if (!uuid.empty()) {
+        VTPM_TRY(const auto parsed, Uuid::parse(uuid));
+        into.set_uuid(parsed.bytes().data(), Uuid::size);
+    }
+    return {};
+}
+
 Result<void> create(ManagerConnection& manager, const CreateOptions& options, Output output) {
     VTPM_TRY(const auto version, tpm::parse_version(options.tpm));
     Request request;
-    auto& create = *request.mutable_create();
-    create.set_name(options.name);
-    create.set_tpm(static_cast<std::uint32_t>(version));
-    create.set_sync(options.sync);
-    if (!options.uuid.empty()) {
-        VTPM_TRY(const auto uuid, Uuid::parse(options.uuid));
-        create.set_uuid(uuid.bytes().data(), Uuid::size);
-    }
+    VTPM_CHECK(describe_new(options.name, options.uuid, *request.mutable_create()));
+    request.mutable_create()->set_tpm(static_cast<std::uint32_t>(version));
+    request.mutable_create()->set_sync(options.sync);
     VTPM_TRY(const auto answer, manager.ask(request));
     if (output.json) {
         print(to_json(answer.message.instance()));
@@ -248,7 +233,7 @@ Result<void> remove(ManagerConnection& manager, const std::string& selector, Out
 Result<void> recover(ManagerConnection& manager, const std::string& key_file, Output output) {
     SecretBytes key;
     if (!key_file.empty()) {
-        VTPM_TRY(key, read_key(key_file));
+        VTPM_TRY(key, read_secret_file(key_file, max_recovery_key));
     }
     Request request;
     request.mutable_recover();

@@ -37,6 +37,10 @@ Result<void> remove(ManagerConnection& manager, const std::string& selector, Out
 Result<void> recover(ManagerConnection& manager, const std::string& key_file, Output output);
 Result<void> status(ManagerConnection& manager, Output output);
 
+// What a new instance is to be called; `uuid` may be empty. Without its TPM's version.
+Result<void> describe_new(const std::string& name, const std::string& uuid,
+                          wire::proto::Create& into);
+
 // 1 refused or failed, 3 manager not reachable, 4 host locked or not set up, wrong chip or
 // none, 5 not found, 6 in use. (0 is success, 2 a bad command line.)
 int exit_code(const Error& error);

@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "doctor.h"
+#include "import_swtpm.h"
 #include "version.h"
 
 namespace {
@@ -20,10 +21,29 @@ struct Arguments {
     SetupOptions setup;
     std::string recovery_key;
     CreateOptions create;
+    ImportSwtpmOptions import_swtpm;
     std::string selector;
     std::string new_name;
     bool yes = false;
 };
+
+void describe_import_swtpm(CLI::App& app, ImportSwtpmOptions& options) {
+    auto* import = app.add_subcommand("import-swtpm",
+                                      "make a TPM for a guest out of one that swtpm has served");
+    import->add_option("DIRECTORY", options.source, "swtpm's state directory, or its file")
+        ->required();
+    import->add_option("--name", options.name, "what you will call it")->required();
+    import->add_option("--tpm", options.tpm, "1.2 or 2.0, if the directory has both")
+        ->check(CLI::IsMember({"1.2", "2.0"}));
+    import->add_option("--uuid", options.uuid, "the uuid that the guest's file has already");
+    auto* key = import->add_option("--key", options.key,
+                                   "the key of an encrypted state, described as for swtpm: "
+                                   "FILE[,format=hex|binary][,mode=aes-cbc|aes-256-cbc]");
+    import
+        ->add_option("--pwdfile", options.passphrase,
+                     "or its passphrase: FILE[,kdf=pbkdf2|sha512][,mode=aes-cbc|aes-256-cbc]")
+        ->excludes(key);
+}
 
 void describe_commands(CLI::App& app, Arguments& a) {
     app.add_option("--socket", a.socket, "vtpmmgrd's socket")->capture_default_str();
@@ -52,6 +72,7 @@ void describe_commands(CLI::App& app, Arguments& a) {
     create->add_flag("--sync", a.create.sync,
                      "every write is committed to the chip before the guest gets its answer; wears "
                      "the chip");
+    describe_import_swtpm(app, a.import_swtpm);
     app.add_subcommand("list", "all TPMs of this host");
     by_name(app.add_subcommand("show", "one of them"));
     auto* rename = app.add_subcommand("rename", "give one another name");
@@ -74,6 +95,8 @@ Result<void> run(const std::string& command, const Arguments& a) {
         return setup(manager, a.setup, a.output);
     if (command == "create")
         return create(manager, a.create, a.output);
+    if (command == "import-swtpm")
+        return import_swtpm(manager, a.import_swtpm, a.output);
     if (command == "list")
         return list(manager, a.output);
     if (command == "show")

@@ -75,7 +75,9 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
         case Request::kSetup:
             return setup(request.setup());
         case Request::kCreate:
-            return create(request.create());
+            return create(request.create(), std::nullopt);
+        case Request::kCreateWithState:
+            return create(request.create_with_state(), frame.payload.clone());
         case Request::kList:
             return list(request.list());
         case Request::kShow:
@@ -116,7 +118,8 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
     return answer;
 }
 
-Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& request) {
+Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& request,
+                                                  std::optional<SecretBytes> state) {
     VTPM_TRY(const auto version, tpm::version_from_number(request.tpm()));
     vault::NewInstance wanted;
     wanted.name = request.name();
@@ -124,14 +127,17 @@ Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& req
     wanted.sync = request.sync();
     VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
     wanted.group = group.uuid;
+    if (state)
+        wanted.state.push_back({vault::BlobKind::permanent, std::move(state)});
     if (!request.uuid().empty()) {
         VTPM_TRY(wanted.uuid, Uuid::from_bytes(as_bytes(request.uuid())));
         if (wanted.uuid->is_nil())
             return fail(Errc::invalid_argument, "the nil uuid names nobody");
     }
     VTPM_TRY(const auto made, manager_.vault.create(wanted));
-    spdlog::info("instance {} ({}) created, TPM {}", made.uuid.to_string(), made.name,
-                 tpm::to_string(version));
+    spdlog::info("instance {} ({}) created, TPM {}{}", made.uuid.to_string(), made.name,
+                 tpm::to_string(version),
+                 !wanted.state.empty() ? ", with the state of a TPM from elsewhere" : "");
     return describe(made);
 }
 

@@ -31,7 +31,8 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> answer(const wire::Frame& frame);
 
     Result<Answer> setup(const wire::proto::Setup& request);
-    Result<Answer> create(const wire::proto::Create& request);
+    // `state`: the permanent state of a TPM that has lived elsewhere; none: a new TPM.
+    Result<Answer> create(const wire::proto::Create& request, std::optional<SecretBytes> state);
     Result<Answer> list(const wire::proto::List& request);
     Result<Answer> show(const wire::proto::Select& request);
     Result<Answer> rename(const wire::proto::Rename& request);

@@ -1,7 +1,5 @@
 #include "translate.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 
 #include "vtpm/wire/failure.h"
@@ -105,11 +103,7 @@ void describe(const vault::Group& group, wire::proto::Group& into) {
     into.set_open(group.open);
     if (group.reason)
         *into.mutable_reason() = wire::to_message(*group.reason);
-    if (!group.approver.empty()) {
-        std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
-        ::SHA256(group.approver.data(), group.approver.size(), digest.data());
-        into.set_approver(digest.data(), digest.size());
-    }
+    into.set_approver(group.approver.data(), group.approver.size());
     for (const std::uint8_t number : group.pcrs)
         into.add_pcr(number);
     into.set_generation(group.generation);

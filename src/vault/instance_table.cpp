@@ -213,6 +213,20 @@ std::vector<const InstanceRow*> InstanceTable::all() const {
     return out;
 }
 
+std::vector<const InstanceRow*> InstanceTable::all_ever() const {
+    std::vector<const InstanceRow*> out;
+    out.reserve(rows_.size());
+    for (const auto& [uuid, row] : rows_)
+        out.push_back(&row);
+    return out;
+}
+
+void InstanceTable::recount() {
+    sum_ = {};
+    for (const auto& [uuid, row] : rows_)
+        toggle(sum_, row.mac);
+}
+
 Hash InstanceTable::state_of(const Hash& sum, std::uint64_t count, const Beside& beside) const {
     return hmac_sha256(keys_->total.view(), state_text(manager_, beside, count, sum));
 }

@@ -70,6 +70,7 @@ class InstanceTable {
     // Not deleted, of that name.
     const InstanceRow* find_name(std::string_view name) const;
     std::vector<const InstanceRow*> all() const;  // not deleted ones
+    std::vector<const InstanceRow*> all_ever() const;
     std::size_t size() const { return rows_.size(); }
     std::int64_t next_id() const { return last_id_ + 1; }
 
@@ -88,6 +89,9 @@ class InstanceTable {
     Result<void> commit_all(std::vector<Change> changes) {
         return commit_all(std::move(changes), Beside(beside_), {});
     }
+
+    // To be called when the keys have become others; all_ever() is to be committed next.
+    void recount();
 
     // Marks an instance until the vault is opened again; nothing is written.
     void quarantine(const Uuid& uuid, std::string_view why);

@@ -47,7 +47,10 @@ Group SqliteVault::describe(const GroupRecord& record) const {
     group.uuid = record.uuid;
     group.name = record.name;
     group.is_default = disk_->is_default(record);
-    group.approver = record.approver;
+    if (!record.approver.empty()) {
+        const Hash digest = sha256(record.approver);
+        group.approver.assign(digest.begin(), digest.end());
+    }
     group.pcrs = record.pcrs;
     group.generation = static_cast<std::uint32_t>(record.generation);
     if (!unlocked_) {

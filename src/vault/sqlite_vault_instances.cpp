@@ -86,9 +86,14 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.facts.created = unix_seconds();
     VTPM_TRY(const SecretBytes key, random_secret(key_size));
     VTPM_TRY(row.wrapped_key, wrap_key(*group_key, key));
+    RecordWriter write_state;
+    if (!wanted.state.empty()) {
+        VTPM_TRY(write_state, open->first_store(disk_->record.manager, key, wanted.state, row));
+    }
     Instance made = row.facts;
-    Change change{.action = "create", .subject = subject_of(made.name, made.uuid)};
-    change.rows.push_back({std::move(row)});
+    Change change{.action = wanted.state.empty() ? "create" : "create-with-state",
+                  .subject = subject_of(made.name, made.uuid)};
+    change.rows.push_back({std::move(row), write_state});
     VTPM_CHECK(make(std::move(change), true));
     return made;
 }

@@ -33,6 +33,9 @@ struct SqliteVault::Disk {
     bool is_default(const GroupRecord& group) const { return group.uuid == record.default_group; }
 };
 
+// Writes the records of a store; for the transaction that writes its row.
+using RecordWriter = std::function<Result<void>()>;
+
 struct SqliteVault::Unlocked {
     SecretBytes root;
     TableKeys keys;
@@ -58,6 +61,10 @@ struct SqliteVault::Unlocked {
         VTPM_TRY(const SecretBytes* const under, group_key(row.group_id));
         return unwrap_key(*under, row.wrapped_key);
     }
+
+    // Turns the row of a new instance, with K_inst `key`, into what it is after its first store.
+    Result<RecordWriter> first_store(const Uuid& manager, const SecretBytes& key,
+                                     std::span<const BlobChange> state, InstanceRow& row);
 };
 
 inline RecordLabel label_of(const Uuid& manager, const InstanceRow& row, BlobKind kind,

@@ -1,4 +1,4 @@
-// SqliteVault's path of a guest's state to the disk: store_all().
+// SqliteVault's path of a guest's state to the disk: store_all(), and a state under a new key.
 #include <algorithm>
 
 #include "sqlite_vault_parts.h"
@@ -66,18 +66,19 @@ Hash store_hash(const SecretBytes& key, std::uint64_t expected_sequence,
     return hmac_sha256(hash_key.view(), writer.written());
 }
 
-// Gives the new records, in the order of `changes`, and puts their traces into `row`.
-Result<std::vector<std::optional<StoredRecord>>> seal_changes(
-    const SecretBytes& key, const Uuid& manager, const Hash& anchor,
-    const std::vector<const BlobChange*>& changes, InstanceRow& row) {
-    std::vector<std::optional<StoredRecord>> records;
+using Records = std::vector<std::pair<BlobKind, std::optional<StoredRecord>>>;
+
+// Gives the new records, none for what is to be gone, and puts their traces into `row`.
+Result<Records> seal_changes(const SecretBytes& key, const Uuid& manager, const Hash& anchor,
+                             const std::vector<const BlobChange*>& changes, InstanceRow& row) {
+    Records records;
     for (const auto* change : changes) {
         const std::size_t at = index_of(change->kind);
         row.facts.bytes -= row.sizes[at];
         row.sizes[at] = 0;
         row.digests[at].reset();
         if (!change->content) {
-            records.emplace_back();
+            records.emplace_back(change->kind, std::nullopt);
             continue;
         }
         StoredRecord record;
@@ -89,9 +90,17 @@ Result<std::vector<std::optional<StoredRecord>>> seal_changes(
         row.sizes[at] = change->content->size();
         row.facts.bytes += row.sizes[at];
         row.digests[at] = digest_of(change->kind, record);
-        records.emplace_back(std::move(record));
+        records.emplace_back(change->kind, std::move(record));
     }
     return records;
+}
+
+RecordWriter writer_of(RecordTable& table, std::int64_t id, Records records) {
+    return [&table, id, records = std::move(records)]() -> Result<void> {
+        for (const auto& [kind, record] : records)
+            VTPM_CHECK(record ? table.put(id, kind, *record) : table.erase(id, kind));
+        return {};
+    };
 }
 
 // The chip did not take the commit that an answer waits for.
@@ -121,8 +130,7 @@ struct SqliteVault::Batch {
 
   private:
     Result<std::uint64_t> make(const StoreRequest& request);
-    void put(InstanceRow row, const std::vector<const BlobChange*>& ordered,
-             std::vector<std::optional<StoredRecord>> records);
+    void put(InstanceRow row, Records records);
 };
 
 Result<std::uint64_t> SqliteVault::Batch::make(const StoreRequest& request) {
@@ -134,6 +142,8 @@ Result<std::uint64_t> SqliteVault::Batch::make(const StoreRequest& request) {
     const auto ordered = sorted(request.changes);
     VTPM_CHECK(check_changes(ordered, request.expected_sequence == 0));
     auto key = open.instance_key(row);
+    if (!key && key.error().code == Errc::locked)
+        return tl::make_unexpected(std::move(key).error());
     if (!key) {
         open.instances->quarantine(request.uuid, key.error().context);
         VTPM_CHECK(open.usable(request.uuid));
@@ -161,25 +171,17 @@ Result<std::uint64_t> SqliteVault::Batch::make(const StoreRequest& request) {
     VTPM_TRY(auto records,
              seal_changes(*key, manager, open.instances->position().anchor, ordered, row));
     const std::uint64_t sequence = row.facts.sequence;
-    put(std::move(row), ordered, std::move(records));
+    put(std::move(row), std::move(records));
     return sequence;
 }
 
-void SqliteVault::Batch::put(InstanceRow row, const std::vector<const BlobChange*>& ordered,
-                             std::vector<std::optional<StoredRecord>> records) {
+void SqliteVault::Batch::put(InstanceRow row, Records records) {
     waiting.push_back(answers.size());
     if (row.facts.sync)
         for_proof.push_back(answers.size());
     newest[row.facts.uuid] = changes.size();
-    const auto write = [id = row.id, ordered, records = std::move(records),
-                        &table = *open.records]() -> Result<void> {
-        for (std::size_t i = 0; i < ordered.size(); ++i) {
-            const BlobKind kind = ordered[i]->kind;
-            VTPM_CHECK(records[i] ? table.put(id, kind, *records[i]) : table.erase(id, kind));
-        }
-        return {};
-    };
-    changes.push_back({std::move(row), write});
+    RecordWriter write = writer_of(*open.records, row.id, std::move(records));
+    changes.push_back({std::move(row), std::move(write)});
 }
 
 std::vector<Result<std::uint64_t>> SqliteVault::store_all(std::span<const StoreRequest> requests) {
@@ -222,6 +224,43 @@ Result<void> SqliteVault::prove(const Uuid& uuid) {
     if (const auto proven = commit_epoch(); !proven)
         return tl::make_unexpected(unproven(proven.error()));
     return {};
+}
+
+Result<RecordWriter> SqliteVault::Unlocked::first_store(const Uuid& manager, const SecretBytes& key,
+                                                        std::span<const BlobChange> state,
+                                                        InstanceRow& row) {
+    const auto ordered = sorted(state);
+    VTPM_CHECK(check_changes(ordered, true));
+    row.facts.sequence = 1;
+    row.facts.committed = unix_seconds();
+    row.last_store = store_hash(key, 0, ordered);
+    VTPM_TRY(auto sealed, seal_changes(key, manager, instances->position().anchor, ordered, row));
+    return writer_of(*records, row.id, std::move(sealed));
+}
+
+Result<Instance> SqliteVault::rotate_instance(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const LoadedState state, load(uuid));
+    InstanceRow row = *open->instances->find(uuid);
+    VTPM_TRY(const SecretBytes* const group_key, open->group_key(row.group_id));
+    VTPM_TRY(const SecretBytes key, random_secret(key_size));
+    VTPM_TRY(row.wrapped_key, wrap_key(*group_key, key));
+    ++row.facts.generation;
+    row.last_store.reset();  // made with the old key
+    std::vector<BlobChange> contents;
+    for (const auto& [kind, content] : state.blobs)
+        contents.push_back({kind, content.clone()});
+    VTPM_TRY(auto records, seal_changes(key, disk_->record.manager,
+                                        open->instances->position().anchor, sorted(contents), row));
+    Instance rotated = row.facts;
+    Change change{.action = "rotate",
+                  .subject = subject_of(rotated.name, uuid) + " to key generation " +
+                             std::to_string(rotated.generation)};
+    RecordWriter write = writer_of(*open->records, row.id, std::move(records));
+    change.rows.push_back({std::move(row), std::move(write)});
+    VTPM_CHECK(make(std::move(change), true));
+    erase_log();
+    return rotated;
 }
 
 }  // namespace vtpm::vault

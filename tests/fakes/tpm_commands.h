@@ -27,11 +27,27 @@ inline Bytes read_pubek() {
     return command(0xC1, 0x7C, Bytes(20, 0));
 }
 
+// An RSA-2048 key pair, for RSAES-OAEP
+inline Bytes create_endorsement_key() {
+    return command(0xC1, 0x78,
+                   ByteWriter()
+                       .bytes(Bytes(20, 0))
+                       .u32(1)  // TPM_ALG_RSA
+                       .u16(3)
+                       .u16(1)   // no signatures
+                       .u32(12)  // the size of what follows
+                       .u32(2048)
+                       .u32(2)
+                       .u32(0)
+                       .take());
+}
+
 }  // namespace v12
 
 namespace v20 {
 
 inline constexpr std::uint32_t owner = 0x40000001;
+inline constexpr std::uint32_t endorsement = 0x4000000B;
 inline constexpr std::uint32_t nv_index = 0x01800001;
 
 // TPM_ST_SESSIONS with one password session after the handles
@@ -80,7 +96,7 @@ inline Bytes nv_read(std::uint16_t size, std::uint32_t index = nv_index) {
                       ByteWriter().u16(size).u16(0).take());
 }
 // An RSA-2048 storage key: a search for primes, the longest that one command can take
-inline Bytes create_primary_rsa(std::uint8_t unique) {
+inline Bytes create_primary_rsa(std::uint8_t unique, std::uint32_t hierarchy = owner) {
     const Bytes area = ByteWriter()
                            .u16(0x0001)      // RSA
                            .u16(0x000B)      // SHA-256
@@ -95,7 +111,7 @@ inline Bytes create_primary_rsa(std::uint8_t unique) {
                            .u16(1)
                            .u8(unique)
                            .take();
-    return authorised(0x131, ByteWriter().u32(owner).take(),
+    return authorised(0x131, ByteWriter().u32(hierarchy).take(),
                       ByteWriter()
                           .u16(4)
                           .u16(0)

@@ -89,12 +89,26 @@ struct Instance {
     std::uint64_t bytes = 0;       // of plaintext in all its blobs
 };
 
+enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
+    permanent = 1,
+    volatile_state = 2,
+    saved = 3,
+};
+
+struct BlobChange {
+    BlobKind kind;
+    std::optional<SecretBytes> content;  // none: delete it
+};
+
 struct NewInstance {
     std::string name;
     std::uint8_t tpm = 0;
     std::optional<Uuid> uuid = {};   // random if not given
     std::optional<Uuid> group = {};  // the default group if not given
     bool sync = false;               // see Instance
+    // Of a TPM that has lived elsewhere: there from the beginning, as if by a first store(). An
+    // instance that is made with a state is never seen without one.
+    std::vector<BlobChange> state = {};
 };
 
 // Tenants' instances: under a key of their own, with an approver of their own.
@@ -104,7 +118,7 @@ struct Group {
     bool is_default = false;         // its approver decides about the vault as a whole, too
     bool open = false;               // its key is at hand; else its instances cannot be read
     std::optional<Error> reason;     // why it is closed
-    Bytes approver;                  // public key, as Chip::approver_key() gives it; empty: none
+    Bytes approver;                  // SHA-256 of its public key; empty: none
     std::vector<std::uint8_t> pcrs;  // that its approvals are about
     std::uint32_t generation = 0;    // of its key
     std::size_t instances = 0;       // all but the deleted
@@ -142,17 +156,6 @@ struct Event {
     std::string action;   // "create", "open", ...
     std::string subject;  // a name and a uuid, or what the action was about
     bool sound = true;    // false: this line was changed, or lines before it were taken out
-};
-
-enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
-    permanent = 1,
-    volatile_state = 2,
-    saved = 3,
-};
-
-struct BlobChange {
-    BlobKind kind;
-    std::optional<SecretBytes> content;  // none: delete it
 };
 
 struct StoreRequest {
@@ -283,7 +286,8 @@ class Vault {
     // ---- instances; Errc::locked too while an instance's group is closed ----
 
     // Errc::already_exists: the name is in use, or the uuid was ever used; invalid_argument: a name
-    // is 1 to 64 of [A-Za-z0-9._-], does not begin with '-' or '.', and is not a uuid.
+    // is 1 to 64 of [A-Za-z0-9._-], does not begin with '-' or '.', and is not a uuid, and a state
+    // is not empty; too_large: a state of more than max_blob_size.
     virtual Result<Instance> create(const NewInstance& wanted) = 0;
 
     // All but the deleted, by name.

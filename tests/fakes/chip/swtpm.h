@@ -1,4 +1,4 @@
-// Swtpm: a real software TPM 2.0 for tests, a child process of ours on a UNIX socket; and
+// Swtpm: a real software TPM for tests, a child process of ours on a UNIX socket; and
 // SocketTap, which sits on the way to it, listens, and can change or cut what passes.
 //
 // Both live in a TemporaryDirectory of the test. One thread at a time.
@@ -71,10 +71,12 @@ inline Fd connect_to(const std::filesystem::path& path) {
 
 class Swtpm {
   public:
-    // `flags` as in --flags; without startup-clear the chip waits for TPM2_Startup.
+    // `flags` as in --flags; without startup-clear the chip waits for TPM2_Startup. `options`: what
+    // else is on its command line; without --tpm2 it is a TPM 1.2.
     explicit Swtpm(const std::filesystem::path& directory,
-                   const std::string& flags = "not-need-init,startup-clear")
-        : directory_(directory), flags_(flags) {
+                   const std::string& flags = "not-need-init,startup-clear",
+                   std::vector<std::string> options = {"--tpm2"})
+        : directory_(directory), flags_(flags), options_(std::move(options)) {
         std::filesystem::create_directories(directory_);
         start();
     }
@@ -92,9 +94,9 @@ class Swtpm {
         const std::string server = "type=unixio,path=" + socket().string();
         const std::string control = server + ".ctrl";
         const std::string log = "file=" + (directory_ / "log").string();
-        std::vector<std::string> words{"swtpm",    "socket", "--tpm2", "--tpmstate", state,
-                                       "--server", server,   "--ctrl", control,      "--flags",
-                                       flags_,     "--log",  log};
+        std::vector<std::string> words{"swtpm",  "socket", "--tpmstate", state,  "--server", server,
+                                       "--ctrl", control,  "--flags",    flags_, "--log",    log};
+        words.insert(words.end(), options_.begin(), options_.end());
         std::vector<char*> arguments;
         for (auto& word : words)
             arguments.push_back(word.data());
@@ -129,6 +131,7 @@ class Swtpm {
   private:
     std::filesystem::path directory_;
     std::string flags_;
+    std::vector<std::string> options_;
     pid_t pid_ = -1;
 };
 

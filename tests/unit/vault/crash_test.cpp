@@ -134,3 +134,40 @@ TEST_CASE("a full disk refuses a store, and the vault goes on when there is spac
     CHECK(f.vault->load(a)->blobs[0].second.size() == 200 * 1024);
     CHECK(f.loaded(b) == state_number(9));
 }
+
+// An instance without its state would be taken for a new TPM. Every write of the database is a
+// moment at which the disk may be full or the power may fail.
+TEST_CASE("an instance made with a state is there with it or not at all") {
+    struct sigaction ignore {};
+    struct sigaction before {};
+    ignore.sa_handler = SIG_IGN;
+    ::sigaction(SIGXFSZ, &ignore, &before);
+    rlimit old{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &old) == 0);
+    bool refused = false;
+    bool made = false;
+    for (rlim_t kib = 16; kib <= 256 && !made; kib += 4) {
+        Fixture f;
+        f.set_up();
+        REQUIRE(fine(f.vault->idle()));
+        const rlimit small{kib * 1024, old.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+        const auto created = f.vault->create({"a", 2, {}, SecretBytes(60 * 1024)});
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &old) == 0);
+        refused = refused || !created;
+        made = created.has_value();
+        f.reopen_unlocked();
+        INFO("files of at most " << kib << " KiB");
+        const auto left = f.vault->find("a");
+        CHECK(left.has_value() == made);
+        if (!left)
+            continue;
+        const auto state = f.vault->load(left->uuid);
+        REQUIRE(fine(state));
+        CHECK(state->sequence == 1);
+        CHECK(state->blobs.size() == 1);
+    }
+    CHECK(refused);
+    CHECK(made);
+    ::sigaction(SIGXFSZ, &before, nullptr);
+}

@@ -140,3 +140,34 @@ TEST_CASE("remove leaves a tombstone and no key") {
     CHECK(fine(f.vault->create({"a", 2, {}})));  // the name is free again
     CHECK(error_of(f.vault->remove(Uuid::random())) == Errc::not_found);
 }
+
+TEST_CASE("an instance made with a state has it from the beginning") {
+    Fixture f;
+    f.set_up();
+    const auto made = f.vault->create({"a", 2, {}, secret_of("lived elsewhere")});
+    REQUIRE(fine(made));
+    CHECK(made->sequence == 1);
+    CHECK(made->committed >= made->created);
+    CHECK(made->bytes == 15);
+    for (int i = 0; i < 2; ++i) {
+        CHECK(f.loaded(made->uuid) == "lived elsewhere");
+        CHECK(f.vault->get(made->uuid)->sequence == 1);
+        f.reopen_unlocked();
+    }
+    // It was a first store: another one is too late, the next one follows.
+    CHECK(error_of(f.vault->store(made->uuid, 0, permanent("new"))) == Errc::out_of_order);
+    CHECK(f.stored(made->uuid, 1, "newer") == 2);
+    f.close();
+    f.reopen_unlocked();
+    CHECK(f.loaded(made->uuid) == "newer");
+}
+
+TEST_CASE("states that no instance is made with") {
+    Fixture f;
+    f.set_up();
+    CHECK(error_of(f.vault->create({"a", 2, {}, SecretBytes()})) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->create({"a", 2, {}, SecretBytes(Vault::max_blob_size + 1)})) ==
+          Errc::too_large);
+    CHECK(f.vault->list()->empty());
+    CHECK(fine(f.vault->create({"a", 2, {}, SecretBytes(Vault::max_blob_size)})));
+}
