@@ -1,4 +1,6 @@
 // Approvals, counters and latches with somebody on the bus.
+#include <openssl/sha.h>
+
 #include <algorithm>
 #include <set>
 
@@ -205,6 +207,18 @@ TEST_CASE("an interposer cannot make up a counter's value or a latch's state") {
             answer = answer_of(0x148);
         if (command_code(command) == nv_read_public && answer.size() > 20)
             answer[18] |= 0x10U;
+        return true;
+    });
+    CHECK_FALSE(s.chip->latch_closed(latch));
+    // And with the Name of such a public area: the chip does not agree that it is its own.
+    s.tap.meddle([&](Bytes& command, Bytes& answer) {
+        if (command_code(command) == nv_read)
+            answer = answer_of(0x148);
+        if (command_code(command) != nv_read_public || answer.size() < 80)
+            return true;
+        answer[18] |= 0x10U;
+        const std::size_t size = answer[11];  // of the public area, which begins at 12
+        ::SHA256(answer.data() + 12, size, answer.data() + 12 + size + 4);
         return true;
     });
     CHECK_FALSE(s.chip->latch_closed(latch));

@@ -209,7 +209,7 @@ TEST_CASE("keys that do not approve") {
     CHECK(fine(chip.approver_key("a line before\n" + good)));
     for (const std::string& bad :
          {std::string(), std::string("garbage"), good.substr(0, 80), good.substr(30),
-          std::string(good).replace(60, 1, "!"), std::string(20'000, ' ') + good,
+          std::string(good).replace(60, 1, "!"), std::string(20'000, '\n') + good,
           signer.private_pem(), signer.private_pem() + good}) {
         const auto refused = chip.approver_key(bad);
         REQUIRE_FALSE(refused);
