@@ -81,15 +81,16 @@ void Service::fail_tpm(tpm::Version version) {
 Result<void> Service::wait() {
     std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
                                     pollfd{serving_ ? ring_.events.fd() : -1, POLLIN, 0}};
-    if (::poll(wanted.data(), wanted.size(), serving_ && look_again_ ? 0 : -1) < 0) {
+    const bool look = serving_ && look_again_;
+    if (::poll(wanted.data(), wanted.size(), look ? 0 : -1) < 0) {
         if (errno == EINTR)
             return {};
         return fail_errno("poll", errno);
     }
-    if (wanted[1].revents != 0) {
+    if (wanted[1].revents != 0)
         VTPM_CHECK(ring_.events.consume());
+    if (wanted[1].revents != 0 || look)
         VTPM_CHECK(serve_ring());
-    }
     if (wanted[0].revents != 0)
         return obey();
     return {};

@@ -7,6 +7,7 @@
 #include "measure.h"
 
 int main(int argc, char** argv) try {
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);
     const std::string only = argc > 1 ? argv[1] : "";
     vtpm::fakes::SimHost host(true);
     std::printf("engines' memory: %s\n\n", vtpm::fakes::SimHost::locks_memory()
