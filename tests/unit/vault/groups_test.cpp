@@ -225,3 +225,72 @@ TEST_CASE("who did what is in the journal, and a change of it shows") {
         bad += line.sound ? 0 : 1;
     CHECK(bad >= unsound);
 }
+
+TEST_CASE("new keys: what was stored stays, the old keys open nothing") {
+    Fixture f;
+    auto outcome = f.vault->setup(with_recovery_key());
+    REQUIRE(fine(outcome));
+    const auto tenant = f.vault->create_group("tenant", {});
+    REQUIRE(fine(tenant));
+    const Uuid mine = f.made("mine");
+    const Uuid theirs = made_in(f, "theirs", tenant->uuid);
+    const Uuid gone = f.made("gone");
+    f.stored(mine, 0, "my state");
+    f.stored(theirs, 0, "their state");
+    REQUIRE(fine(f.vault->remove(gone)));
+    const auto old_keys = f.vault->keys_at_hand();
+
+    SECTION("of an instance") {
+        const auto rotated = f.vault->rotate_instance(mine);
+        REQUIRE(fine(rotated));
+        CHECK(rotated->generation == 2);
+        CHECK(rotated->sequence == 1);
+        CHECK(f.loaded(mine) == "my state");
+        f.reopen();
+        CHECK(fine(f.vault->unlock_with_keys(*old_keys)));  // those are of others
+        CHECK(f.vault->get(mine)->generation == 2);
+    }
+    SECTION("of a group") {
+        const auto rotated = f.vault->rotate_group(tenant->uuid);
+        REQUIRE(fine(rotated));
+        CHECK(rotated->generation == 2);
+        CHECK(f.loaded(theirs) == "their state");
+        f.reopen();
+        CHECK(fine(f.vault->unlock_with_keys(*old_keys)));
+        CHECK(error_of(f.vault->load(theirs)) == Errc::locked);
+        CHECK(f.loaded(mine) == "my state");
+    }
+    SECTION("of the vault") {
+        f.chip.refuse(Error{Errc::unavailable, NextAction::retry_later, "gone"});
+        CHECK(error_of(f.vault->rotate_root()) == Errc::unavailable);
+        f.chip.refuse({});
+        f.stored(mine, 1, "my later state");
+        REQUIRE(fine(f.vault->rotate_root()));
+        f.stored(mine, 2, "my state");
+        f.reopen();
+        CHECK(error_of(f.vault->unlock_with_keys(*old_keys)) == Errc::corrupt);
+    }
+    f.reopen_unlocked();
+    CHECK(f.loaded(mine) == "my state");
+    CHECK(f.loaded(theirs) == "their state");
+    CHECK(fine(f.vault->check_recovery_key(outcome->recovery_key_pem)));
+    CHECK(error_of(f.vault->create({"again", 2, gone})) == Errc::already_exists);
+    f.stored(theirs, 1, "later");
+    f.reopen_unlocked();
+    CHECK(f.loaded(theirs) == "later");
+    for (const auto& line : *f.vault->journal(0, 100))
+        CHECK(line.sound);
+}
+
+TEST_CASE("keys are not changed over what does not verify") {
+    Fixture f;
+    f.set_up();
+    const Uuid uuid = f.made("web1");
+    f.stored(uuid, 0, "state");
+    f.close();
+    sql(f.database(), "UPDATE records SET content = zeroblob(length(content))");
+    f.reopen_unlocked();
+    CHECK(error_of(f.vault->rotate_instance(uuid)) == Errc::corrupt);
+    CHECK(error_of(f.vault->rotate_group(f.vault->find_group("")->uuid)) == Errc::corrupt);
+    CHECK(error_of(f.vault->rotate_root()) == Errc::corrupt);
+}
