@@ -25,7 +25,7 @@ LIBRARIES = [
     (r"(xen|xs\.h|xs_lib\.h)", {"xen"}),
     (r"(seccomp\.h|linux/seccomp\.h|cap-ng\.h|sys/capability\.h|linux/capability\.h)", {"jail"}),
     (r"(boost/|google/protobuf/|.*\.pb\.h$)", {"wire", PROGRAM}),
-    (r"openssl/", {"base", "engine", "vault"}),
+    (r"openssl/", {"base", "engine", "vault", "vtpmmgrd", "vtpmctl"}),
     (r"(spdlog/|tl/expected)", {"base"}),
     (r"(CLI/|toml\+\+|nlohmann/|systemd/)", {PROGRAM}),
 ]
