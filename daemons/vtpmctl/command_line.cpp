@@ -26,7 +26,6 @@ void add_pcrs(CLI::App* command, ApproverOptions& approver, CLI::Option* key) {
     command
         ->add_option("--pcrs", approver.pcrs, "the PCRs that the approvals are about, like 0,2,4,7")
         ->delimiter(',')
-        ->expected(1)
         ->allow_extra_args(false)
         ->check(each_is_a_pcr)
         ->needs(key);
@@ -198,7 +197,8 @@ void describe_commands(CLI::App& app, Arguments& a) {
     describe_groups(app, a);
     app.add_subcommand("status", "the manager, its vault and the host's TPM");
     app.add_subcommand("log", "who did what, and when")
-        ->add_option("--after", a.after, "only what comes after the line of this number");
+        ->add_option("--after", a.after, "only what comes after the line of this number")
+        ->check(CLI::NonNegativeNumber);
     app.add_subcommand("doctor", "look for what is wrong with this host's set-up");
 }
 
