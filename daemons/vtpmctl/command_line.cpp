@@ -141,7 +141,9 @@ void describe_groups(CLI::App& app, Arguments& a) {
     group->require_subcommand(1);
     const auto by_name = [&](const char* verb, const char* what) {
         auto* command = group->add_subcommand(verb, what);
-        command->add_option("NAME", a.selector, "a group's name or uuid")->required();
+        command->add_option("NAME", a.selector, "a group's name or uuid")
+            ->required()
+            ->check(not_empty);
         return command;
     };
     auto* create = by_name("create", "make one");

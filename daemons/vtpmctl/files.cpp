@@ -44,6 +44,13 @@ Result<SecretBytes> read_secret(const std::string& path) {
     return key;
 }
 
+Result<Bytes> read_named_file(const std::string& path, std::size_t limit) {
+    auto content = read_file(path.c_str(), limit);
+    if (!content && content.error().code == Errc::not_found)
+        return fail_errno(path, ENOENT);
+    return content;
+}
+
 Result<std::string> read_public_key(const std::string& path) {
     // Until we know better it may be a secret.
     VTPM_TRY(const SecretBytes content, read_secret(path));

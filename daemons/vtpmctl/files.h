@@ -13,6 +13,10 @@ namespace vtpm::control {
 // is empty.
 Result<SecretBytes> read_secret(const std::string& path);
 
+// A file that need not be secret. One that is not there is Errc::io: Errc::not_found is said of
+// TPMs and groups.
+Result<Bytes> read_named_file(const std::string& path, std::size_t limit);
+
 // A public key in PEM. A private one is refused: it has no business to come here.
 Result<std::string> read_public_key(const std::string& path);
 

@@ -1,5 +1,7 @@
-// vtpmctl: what a person types. It knows the manager's socket and nothing of keys, TPMs or Xen.
+// vtpmctl: what a person types. It knows the manager's messages and nothing of TPMs or Xen; of keys
+// only those that a person hands it, for as long as it takes to pass them on or to sign.
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <functional>
 #include <iostream>
@@ -84,6 +86,7 @@ int main(int argc, char** argv) {
         return app.exit(error) == 0 ? 0 : bad_command_line;
     }
     ::signal(SIGPIPE, SIG_IGN);
+    ::prctl(PR_SET_DUMPABLE, 0);  // recovery keys and approvers' keys go into no core file
     const std::string command = command_of(app);
     if (command == "doctor")
         return report(examine(arguments.socket), arguments.output.json) ? 0 : 1;

@@ -148,13 +148,13 @@ Result<PcrValues> next_values(const ApproveOptions& options, const BootStatement
 }
 
 Result<BootStatement> read_signed_statement(const ImportOptions& options) {
-    VTPM_TRY(const Bytes file, read_file(options.file.c_str(), BootStatement::max_file));
+    VTPM_TRY(const Bytes file, read_named_file(options.file, BootStatement::max_file));
     auto statement = parse_statement(file);
     if (!statement)
         return tl::make_unexpected(std::move(statement).error().within(options.file));
     if (!options.signature.empty()) {
         VTPM_TRY(statement->signature,
-                 read_file(options.signature.c_str(), BootStatement::max_signature));
+                 read_named_file(options.signature, BootStatement::max_signature));
     }
     if (statement->signature.empty()) {
         return fail(Errc::invalid_argument,

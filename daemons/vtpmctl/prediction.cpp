@@ -27,7 +27,7 @@ std::string joined(const Numbers& numbers) {
 Result<EventLog> read_event_log(const std::string& path) {
     const auto bytes = read_file(path.c_str(), EventLog::max_size);
     if (!bytes && bytes.error().code == Errc::not_found) {
-        return fail(Errc::not_found,
+        return fail(Errc::unsupported,
                     "there is no event log at " + path +
                         " (under Xen, dom0 often has none), so that nothing can be predicted: give "
                         "the next boot's values yourself, with --pcr N=HEX, or approve it once it "

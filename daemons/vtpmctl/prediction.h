@@ -8,7 +8,7 @@
 
 namespace vtpm::control {
 
-// The log of this boot. Errc::not_found, with what to do instead, if there is none.
+// The log of this boot. Errc::unsupported, with what to do instead, if there is none.
 Result<EventLog> read_event_log(const std::string& path);
 
 // The PCRs of `now` with these digests replaced. A log that does not replay to all of `now` is

@@ -207,6 +207,8 @@ TEST_CASE("a statement that was altered or revoked is refused, and so is one wit
     CHECK(refused(approver, {}).code == Errc::too_large);
     approver.scratch.write("boot", "{");
     CHECK(refused(approver, {}).code == Errc::malformed);
+    REQUIRE(approver.scratch.run("rm boot"));
+    CHECK(refused(approver, {}).code == Errc::io);  // and not "no such TPM"
 }
 
 TEST_CASE("the wrong approver's signature is said to be that, and not that this boot is locked") {

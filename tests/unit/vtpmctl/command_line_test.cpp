@@ -73,6 +73,7 @@ TEST_CASE("an empty word is a mistake, and never means without") {
     CHECK_FALSE(accepted({"setup", "--recovery-out", ""}));
     CHECK_FALSE(accepted({"group", "create", "x", "--approver", ""}));
     CHECK_FALSE(accepted({"create", "--name", "x", "--group", ""}));
+    CHECK_FALSE(accepted({"group", "close", ""}));
     CHECK_FALSE(accepted({"recover", "--yes", "--recovery-key", ""}));
     CHECK_FALSE(accepted({"approver", "--yes", "--key", ""}));
     CHECK_FALSE(accepted({"rotate", "--group", ""}));
