@@ -47,6 +47,8 @@ Result<void> SqliteVault::open_disk() {
     VTPM_CHECK(check_format(*disk->database));
     VTPM_CHECK(disk->database->use_log());
     VTPM_TRY(disk->record, read_vault_record(*disk->database));
+    // The log is there now. SQLite syncs its name, too, but does not ask whether that went well.
+    VTPM_CHECK(files.sync());
     disk_ = std::move(disk);
     return {};
 }
