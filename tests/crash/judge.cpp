@@ -7,10 +7,6 @@
 namespace vtpm::crash {
 namespace {
 
-bool served(const Guest& guest) {
-    return !guest.deleted && guest.content != unreadable;
-}
-
 // Each guest that is served, and each that is not there, is so in some state of the window.
 bool made_of(const State& state, const std::vector<State>& window) {
     const auto fits = [&](const Uuid& uuid) {
@@ -19,7 +15,7 @@ bool made_of(const State& state, const std::vector<State>& window) {
             const auto at = possible.guests.find(uuid);
             if (found == state.guests.end() || at == possible.guests.end())
                 return found == state.guests.end() && at == possible.guests.end();
-            return !served(found->second) || found->second == at->second;
+            return found->second.content == unreadable || found->second == at->second;
         });
     };
     for (const auto& [uuid, guest] : state.guests) {
@@ -32,7 +28,7 @@ bool made_of(const State& state, const std::vector<State>& window) {
 
 }  // namespace
 
-State World::read(vault::SqliteVault& vault) const {
+State World::read(vault::SqliteVault& vault, bool damaged) const {
     State state;
     state.set_up = true;
     for (const auto& uuid : known_) {
@@ -40,10 +36,13 @@ State World::read(vault::SqliteVault& vault) const {
         if (!found) {
             if (found.error().context.find("was deleted") != std::string::npos)
                 state.guests[uuid] = {{}, 0, 0, true};
+            else if (damaged && !vault.create({"again", 2, uuid}))
+                state.guests[uuid].content = unreadable;  // lost, and nobody makes it anew
             continue;
         }
         Guest& guest = state.guests[uuid];
         guest.name = found->name;
+        guest.tpm = found->tpm;
         guest.sequence = found->sequence;
         const auto loaded = vault.load(uuid);
         const bool sound = loaded && loaded->sequence == found->sequence &&
@@ -53,7 +52,7 @@ State World::read(vault::SqliteVault& vault) const {
     return state;
 }
 
-World::Outcome World::try_out(const Image& image) {
+World::Outcome World::try_out(const Image& image, bool damaged) {
     ++figures_.boots;
     lay_down(image, directory_ / "copy" / "vault");
     fakes::FakeChip chip;
@@ -63,7 +62,7 @@ World::Outcome World::try_out(const Image& image) {
         return State();
     const auto opened = vault.unlock();
     if (opened)
-        return read(vault);
+        return read(vault, damaged);
     const auto extends = [](fakes::FakeChip& of) {
         std::uint64_t sum = 0;
         for (const auto& cell : of.memory())
@@ -72,6 +71,8 @@ World::Outcome World::try_out(const Image& image) {
     };
     if (extends(chip) != extends(chip_))
         wrong(figures_.other, "a refusal has changed the chip");
+    if (damaged && (vault.setup(false) || !vault.status().reason))
+        wrong(figures_.made_new, "a damaged vault is set up, or says no reason");
     return opened.error();
 }
 
@@ -120,6 +121,23 @@ void World::judge_older(const Image& image, bool whole, bool* accepted) {
     figures_.worst_window = std::max(figures_.worst_window, back);
     if (accepted != nullptr)
         *accepted = true;
+}
+
+World::Damage World::judge_damaged(const Image& image) {
+    const Outcome outcome = try_out(image, true);
+    if (!std::holds_alternative<State>(outcome))
+        return Damage::refused;
+    const State& found = std::get<State>(outcome);
+    if (!found.set_up || !made_of(found, window_)) {
+        wrong(found.set_up ? figures_.rollbacks : figures_.made_new, "served: " + describe(found));
+        return Damage::refused;
+    }
+    if (found == current_)
+        return Damage::harmless;
+    const auto hurt = std::count_if(found.guests.begin(), found.guests.end(), [](const auto& one) {
+        return one.second.content == unreadable;
+    });
+    return hurt == 0 ? Damage::older : hurt == 1 ? Damage::one_guest : Damage::several;
 }
 
 void World::put_back_images(std::size_t count, bool fall) {

@@ -1,30 +1,15 @@
 // The model of reference/sealing.md 2.4, over the real vault: power cuts at any operation, all that
 // a disk may make of what was not synced, and whatever older image somebody puts back.
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <functional>
 
+#include "seed.h"
 #include "world.h"
 
 using namespace vtpm;
 using namespace vtpm::crash;
 
 namespace {
-
-// VTPM_TEST_SEED=n: this one again.
-std::uint32_t seed() {
-    static const std::uint32_t chosen = [] {
-        const char* const wanted = std::getenv("VTPM_TEST_SEED");
-        return wanted == nullptr ? std::uint32_t{20'240'917}
-                                 : static_cast<std::uint32_t>(std::stoul(wanted));
-    }();
-    return chosen;
-}
-
-fakes::TemporaryDirectory in_memory() {
-    ::setenv("VTPM_TEST_DIRECTORY", "/dev/shm", 0);
-    return {};
-}
 
 // One host from its set-up on, over `starts` starts.
 void live(World& world, Random& random, std::size_t starts) {

@@ -27,6 +27,7 @@ struct Guest {
     std::uint64_t sequence = 0;
     std::uint64_t content = 0;  // its number; 0: never stored
     bool deleted = false;
+    std::uint8_t tpm = 2;
     bool operator==(const Guest&) const = default;
 };
 
@@ -86,8 +87,11 @@ class World {
     // with one that was accepted if `fall` says so.
     void put_back_images(std::size_t count, bool fall);
 
-    // After power_off() and before.
+    // While the host is on or off.
     void judge_power_cut(const Image& left);
+    // Of an image that somebody has damaged: whatever is served is right, or of the open epoch.
+    enum class Damage { refused, one_guest, several, older, harmless };
+    Damage judge_damaged(const Image& image);
     Disk& disk() { return *disk_; }
     bool alive() const { return disk_ && !disk_->crashed(); }
     const Image& image() const { return image_; }
@@ -95,8 +99,8 @@ class World {
   private:
     using Outcome = std::variant<State, Error>;
 
-    Outcome try_out(const Image& image);
-    State read(vault::SqliteVault& vault) const;
+    Outcome try_out(const Image& image, bool damaged = false);
+    State read(vault::SqliteVault& vault, bool damaged) const;
     void judge_older(const Image& image, bool whole, bool* accepted);
     void take_over(const Image& image);
     void check_cache();
