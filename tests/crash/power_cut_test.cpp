@@ -142,7 +142,7 @@ void fail_each_sync(std::size_t most) {
 }  // namespace
 
 TEST_CASE("random lives of a host, with power cuts, a troublesome chip and older disks") {
-    live_many(20);
+    live_many(15);
 }
 
 TEST_CASE("a power cut at each operation of a short life") {
