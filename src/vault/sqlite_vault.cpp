@@ -33,6 +33,8 @@ Result<void> SqliteVault::open_disk() {
     VTPM_TRY(disk->groups, read_group_records(*disk->database));
     if (disk->find_group(disk->record.default_group) == nullptr)
         return fail(Errc::corrupt, "vault.db has lost the row of the default group");
+    // The log is there now. SQLite syncs its name, too, but does not ask whether that went well.
+    VTPM_CHECK(files.sync());
     disk_ = std::move(disk);
     return {};
 }

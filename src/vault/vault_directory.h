@@ -34,13 +34,14 @@ class VaultDirectory {
     // The marker, if a crash came between the rename and it.
     Result<void> mark(const Uuid& manager) const;
 
+    // The names of the files in it are on the disk.
+    Result<void> sync() const;
+
     std::filesystem::path database() const { return path_ / "vault.db"; }
     std::filesystem::path new_database() const { return path_ / "vault.db.new"; }
 
   private:
     std::filesystem::path marker() const { return path_ / "set-up"; }
-    Result<void> sync() const;
-
     std::filesystem::path path_;
 };
 
