@@ -98,12 +98,16 @@ std::string SqliteVault::binding_text() const {
            " by the key with SHA-256 " + to_hex(sha256(group.approver)).substr(0, 16);
 }
 
+// For what needs no keys. Why there is nothing to read is in status().reason as it was found.
 Result<SqliteVault::Disk*> SqliteVault::disk() {
-    if (!disk_)
-        VTPM_CHECK(open_disk());
-    if (!disk_)
-        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
-    return disk_.get();
+    if (!disk_) {
+        if (auto opened = open_disk(); !opened)
+            reason_ = std::move(opened).error();
+    }
+    if (disk_)
+        return disk_.get();
+    VTPM_CHECK(unlocked());
+    return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
 }
 
 Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {
