@@ -1,4 +1,5 @@
-// The verbs of vtpmctl that ask vtpmmgrd. Each prints its result on standard output.
+// The verbs of vtpmctl about TPMs and the manager itself, and what all verbs share. Each prints its
+// result on standard output.
 #pragma once
 
 #include <optional>
@@ -14,35 +15,35 @@ struct Output {
     bool json = false;
 };
 
-struct SetupOptions {
-    std::string recovery_out;  // a file for a recovery key; empty: make none
-    bool replace_key = false;  // in place of the one that the vault has
-};
-
 struct CreateOptions {
     std::string name;
     std::string tpm = "1.2";
-    std::string uuid;  // empty: a random one
+    std::string uuid;   // empty: a random one
+    std::string group;  // a name or a uuid; empty: the default group
     bool sync = false;
 };
 
-Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output);
 Result<void> create(ManagerConnection& manager, const CreateOptions& options, Output output);
 Result<void> list(ManagerConnection& manager, Output output);
 Result<void> show(ManagerConnection& manager, const std::string& selector, Output output);
 Result<void> rename(ManagerConnection& manager, const std::string& selector,
                     const std::string& name, Output output);
 Result<void> remove(ManagerConnection& manager, const std::string& selector, Output output);
-// `key_file`: the recovery key; empty if the vault has none.
-Result<void> recover(ManagerConnection& manager, const std::string& key_file, Output output);
 Result<void> status(ManagerConnection& manager, Output output);
+// The lines of the journal after number `after`. Errc::corrupt, once they are printed, if some of
+// them are not as they were written.
+Result<void> log(ManagerConnection& manager, std::uint64_t after, Output output);
 
 // What a new instance is to be called; `uuid` may be empty. Without its TPM's version.
 Result<void> describe_new(const std::string& name, const std::string& uuid,
                           wire::proto::Create& into);
 
-// 1 refused or failed, 3 manager not reachable, 4 host locked or not set up, wrong chip or
-// none, 5 not found, 6 in use. (0 is success, 2 a bad command line.)
+// 1 refused or failed, 3 manager not reachable, 4 host locked (this boot is not approved, or the
+// boot latch is closed) or not set up, wrong chip or none, 5 not found, 6 in use. (0 is success, 2
+// a bad command line.)
 int exit_code(const Error& error);
+
+// What to do about it; empty if the error says all.
+std::string advice(const Error& error);
 
 }  // namespace vtpm::control

@@ -6,12 +6,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 #include <initializer_list>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "manager_connection.h"
+#include "group_commands.h"
 #include "presentation.h"
 #include "vtpm/base/fd.h"
 
@@ -130,6 +131,20 @@ void examine_vault(Findings& findings, const wire::proto::Status& status) {
               "): set the clock");
 }
 
+void examine_policy(Findings& findings, ManagerConnection& manager) {
+    wire::proto::Request request;
+    request.mutable_approvals();
+    const auto answer = manager.ask(request);
+    const auto groups = answer ? groups_of(manager) : tl::make_unexpected(answer.error());
+    if (!groups) {
+        findings.push_back({Health::warning, "approvals", groups.error().context});
+        return;
+    }
+    const auto& all = answer->message.approvals().approval();
+    const auto found = examine_approvals(*groups, {all.begin(), all.end()});
+    findings.insert(findings.end(), found.begin(), found.end());
+}
+
 void examine_manager(Findings& findings, const std::string& socket) {
     wire::proto::Request request;
     request.mutable_status();
@@ -138,8 +153,11 @@ void examine_manager(Findings& findings, const std::string& socket) {
                              : Result<Answer>(tl::make_unexpected(connection.error()));
     check(findings, answer.has_value(), "vtpmmgrd", "answers",
           answer ? "" : answer.error().context + "; look at: journalctl -u vtpmmgrd");
-    if (answer)
-        examine_vault(findings, answer->message.status());
+    if (!answer)
+        return;
+    examine_vault(findings, answer->message.status());
+    if (answer->message.status().phase() != "not-set-up")
+        examine_policy(findings, *connection);
 }
 
 std::string_view word(Health health) {
@@ -163,6 +181,37 @@ Findings examine(const std::string& manager_socket) {
     examine_installation(findings);
     examine_units(findings);
     examine_manager(findings, manager_socket);
+    return findings;
+}
+
+Findings examine_approvals(const std::vector<wire::proto::Group>& groups,
+                           const std::vector<wire::proto::Approval>& approvals) {
+    Findings findings;
+    bool approver = false;
+    for (const auto& group : groups) {
+        if (group.approver().empty())
+            continue;
+        approver = true;
+        const bool approved =
+            std::any_of(approvals.begin(), approvals.end(), [&](const auto& approval) {
+                return approval.group() == group.uuid() && approval.this_boot() &&
+                       !approval.revoked();
+            });
+        if (approved) {
+            findings.push_back(
+                {Health::fine, "group " + group.name(), "this boot is approved, and one like it"});
+            continue;
+        }
+        findings.push_back({Health::warning, "group " + group.name(),
+                            "no approval is for a boot like this one: the next start would be "
+                            "locked; run: vtpmctl approve this-boot --group " +
+                                group.name()});
+    }
+    if (!approver) {
+        findings.push_back({Health::warning, "approver",
+                            "nobody approves this host's boots: the chip gives the keys to "
+                            "whatever is booted on it; see: vtpmctl approver"});
+    }
     return findings;
 }
 

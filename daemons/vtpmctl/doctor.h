@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "vtpm/wire/messages.pb.h"
+
 namespace vtpm::control {
 
 enum class Health { fine, warning, problem };
@@ -15,6 +17,10 @@ struct Finding {
 };
 
 std::vector<Finding> examine(const std::string& manager_socket);
+
+// Whether the next start can have the keys, and who decides that.
+std::vector<Finding> examine_approvals(const std::vector<wire::proto::Group>& groups,
+                                       const std::vector<wire::proto::Approval>& approvals);
 
 // Prints them; true if there is no problem (warnings do not count).
 bool report(const std::vector<Finding>& findings, bool json);

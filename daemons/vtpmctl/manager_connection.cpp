@@ -1,5 +1,6 @@
 #include "manager_connection.h"
 
+#include "caller.h"
 #include "vtpm/wire/failure.h"
 
 namespace vtpm::control {
@@ -18,6 +19,9 @@ Error seen_from_here(const wire::proto::Failure& failure) {
 
 }  // namespace
 
+ManagerConnection::ManagerConnection(Fd socket)
+    : channel_(std::move(socket)), caller_(caller_name()) {}
+
 Result<ManagerConnection> ManagerConnection::open(const std::string& socket_path) {
     VTPM_TRY(auto socket, wire::connect_to(socket_path));
     return ManagerConnection(std::move(socket));
@@ -25,6 +29,7 @@ Result<ManagerConnection> ManagerConnection::open(const std::string& socket_path
 
 Result<Answer> ManagerConnection::ask(wire::proto::Request request, ByteView payload) {
     request.set_protocol(wire::protocol_version);
+    request.set_caller(caller_);
     VTPM_CHECK(channel_.send(request, payload));
     VTPM_TRY(auto frame, channel_.receive(answer_time));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));

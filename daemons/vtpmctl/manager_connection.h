@@ -22,9 +22,10 @@ class ManagerConnection {
     Result<Answer> ask(wire::proto::Request request, ByteView payload = {});
 
   private:
-    explicit ManagerConnection(Fd socket) : channel_(std::move(socket)) {}
+    explicit ManagerConnection(Fd socket);
 
     wire::Channel channel_;
+    std::string caller_;  // for the journal
 };
 
 }  // namespace vtpm::control

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <iostream>
 
 #include "vtpm/base/uuid.h"
 #include "vtpm/tpm/version.h"
@@ -21,12 +22,36 @@ std::string holder_text(const wire::proto::Instance& instance) {
     return "domain " + std::to_string(instance.domain());
 }
 
+std::string group_text(const wire::proto::Instance& instance, const std::string& name) {
+    const std::string uuid = uuid_text(instance.group());
+    return name.empty() ? uuid : name + " (" + uuid + ")";
+}
+
+std::string latch_text(const std::string& latch) {
+    if (latch == "closed")
+        return "closed: the chip gives the keys to nobody before this host's next boot";
+    if (latch == "open")
+        return "open: the chip still gives the keys to whoever is root here";
+    return "none: the chip gives the keys to whoever is root here, at any time";
+}
+
+}  // namespace
+
+void print_json(const nlohmann::json& json) {
+    std::cout << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+}
+
 std::string line(const std::string& label, const std::string& value) {
     constexpr std::size_t width = 14;
     return label + std::string(width - std::min(width, label.size()), ' ') + value + "\n";
 }
 
-}  // namespace
+std::string printable(const std::string& text) {
+    std::string out;
+    for (const char c : text)
+        out.push_back(c >= ' ' && c < 0x7f ? c : '?');
+    return out;
+}
 
 std::string uuid_text(const std::string& raw) {
     const auto uuid = Uuid::from_bytes(as_bytes(raw));
@@ -73,6 +98,10 @@ nlohmann::json to_json(const wire::proto::Instance& instance) {
     return json;
 }
 
+nlohmann::json to_json(const wire::proto::Failure& failure) {
+    return {{"code", failure.code()}, {"next", failure.next()}, {"text", failure.context()}};
+}
+
 nlohmann::json to_json(const wire::proto::Status& status) {
     nlohmann::json json = {
         {"state", status.phase()},
@@ -81,6 +110,9 @@ nlohmann::json to_json(const wire::proto::Status& status) {
         {"chip", status.chip()},
         {"tcti", status.tcti()},
         {"binding", status.binding()},
+        {"boot_latch", status.latch()},
+        {"groups", status.groups()},
+        {"closed_groups", status.closed_groups()},
         {"instances", status.instances()},
         {"in_use", status.in_use()},
         {"last_commit", status.last_commit() == 0
@@ -100,18 +132,16 @@ nlohmann::json to_json(const wire::proto::Status& status) {
                              {"chip_writes", fresh.chip_writes()},
                              {"recoveries", fresh.recoveries()}};
     }
-    if (status.has_reason()) {
-        json["reason"] = {{"code", status.reason().code()},
-                          {"next", status.reason().next()},
-                          {"text", status.reason().context()}};
-    }
+    if (status.has_reason())
+        json["reason"] = to_json(status.reason());
     return json;
 }
 
-std::string describe(const wire::proto::Instance& instance) {
+std::string describe(const wire::proto::Instance& instance, const std::string& group) {
     return line("name", instance.name()) + line("uuid", uuid_text(instance.uuid())) +
-           line("TPM", tpm_text(instance.tpm())) + line("state", instance.state()) +
-           line("held by", holder_text(instance)) + line("created", time_text(instance.created())) +
+           line("TPM", tpm_text(instance.tpm())) + line("group", group_text(instance, group)) +
+           line("state", instance.state()) + line("held by", holder_text(instance)) +
+           line("created", time_text(instance.created())) +
            line("last write", time_text(instance.committed())) +
            line("writes", std::to_string(instance.sequence())) +
            line("stored", std::to_string(instance.bytes_stored()) + " bytes") +
@@ -131,7 +161,13 @@ std::string describe(const wire::proto::Status& status) {
     text += line("through", status.tcti());
     if (!status.binding().empty())
         text += line("keys", status.binding());
+    if (!status.latch().empty() && status.phase() != "not-set-up")
+        text += line("boot latch", latch_text(status.latch()));
     if (status.phase() == "open") {  // else nobody knows
+        text += line("groups", std::to_string(status.groups()) +
+                                   (status.closed_groups() == 0
+                                        ? ", all open"
+                                        : ", closed: " + std::to_string(status.closed_groups())));
         text += line("instances", std::to_string(status.instances()) + ", " +
                                       std::to_string(status.in_use()) + " in use");
         text += line("last write", time_text(status.last_commit()));
@@ -151,13 +187,16 @@ std::string describe(const wire::proto::Status& status) {
 }
 
 std::string table(const std::vector<wire::proto::Instance>& instances) {
-    std::vector<std::array<std::string, 6>> rows = {
-        {"NAME", "UUID", "TPM", "STATE", "HELD BY", "LAST WRITE"}};
+    std::vector<Row> rows = {{"NAME", "UUID", "TPM", "STATE", "HELD BY", "LAST WRITE"}};
     for (const auto& instance : instances) {
         rows.push_back({instance.name(), uuid_text(instance.uuid()), tpm_text(instance.tpm()),
                         instance.state(), holder_text(instance), time_text(instance.committed())});
     }
-    std::array<std::size_t, 6> widths{};
+    return aligned(rows);
+}
+
+std::string aligned(const std::vector<Row>& rows) {
+    std::vector<std::size_t> widths(rows.empty() ? 0 : rows.front().size());
     for (const auto& row : rows) {
         for (std::size_t i = 0; i < row.size(); ++i)
             widths[i] = std::max(widths[i], row[i].size());

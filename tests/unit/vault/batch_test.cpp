@@ -31,7 +31,7 @@ class Requests {
 };
 
 Uuid synced(Fixture& f, const std::string& name) {
-    const auto made = f.vault->create({name, 2, {}, true});
+    const auto made = f.vault->create({name, 2, {}, {}, true});
     REQUIRE(fine(made));
     return made->uuid;
 }

@@ -152,7 +152,7 @@ TEST_CASE("an instance made with a state is there with it or not at all") {
         REQUIRE(fine(f.vault->idle()));
         const rlimit small{kib * 1024, old.rlim_max};
         REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-        const auto created = f.vault->create({"a", 2, {}, SecretBytes(60 * 1024)});
+        const auto created = f.vault->create(moving_in("a", SecretBytes(60 * 1024)));
         REQUIRE(::setrlimit(RLIMIT_FSIZE, &old) == 0);
         refused = refused || !created;
         made = created.has_value();

@@ -31,6 +31,13 @@ std::optional<Errc> error_of(const Result<T>& result) {
     return result ? std::nullopt : std::optional(result.error().code);
 }
 
+// An instance that has lived elsewhere.
+inline NewInstance moving_in(const std::string& name, SecretBytes permanent_state) {
+    NewInstance wanted{name, 2};
+    wanted.state.push_back({BlobKind::permanent, std::move(permanent_state)});
+    return wanted;
+}
+
 inline SetupWishes with_recovery_key() {
     SetupWishes wishes;
     wishes.make_recovery_key = true;

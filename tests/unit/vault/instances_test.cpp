@@ -144,7 +144,7 @@ TEST_CASE("remove leaves a tombstone and no key") {
 TEST_CASE("an instance made with a state has it from the beginning") {
     Fixture f;
     f.set_up();
-    const auto made = f.vault->create({"a", 2, {}, secret_of("lived elsewhere")});
+    const auto made = f.vault->create(moving_in("a", secret_of("lived elsewhere")));
     REQUIRE(fine(made));
     CHECK(made->sequence == 1);
     CHECK(made->committed >= made->created);
@@ -165,9 +165,9 @@ TEST_CASE("an instance made with a state has it from the beginning") {
 TEST_CASE("states that no instance is made with") {
     Fixture f;
     f.set_up();
-    CHECK(error_of(f.vault->create({"a", 2, {}, SecretBytes()})) == Errc::invalid_argument);
-    CHECK(error_of(f.vault->create({"a", 2, {}, SecretBytes(Vault::max_blob_size + 1)})) ==
+    CHECK(error_of(f.vault->create(moving_in("a", SecretBytes()))) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->create(moving_in("a", SecretBytes(Vault::max_blob_size + 1)))) ==
           Errc::too_large);
     CHECK(f.vault->list()->empty());
-    CHECK(fine(f.vault->create({"a", 2, {}, SecretBytes(Vault::max_blob_size)})));
+    CHECK(fine(f.vault->create(moving_in("a", SecretBytes(Vault::max_blob_size)))));
 }

@@ -1,0 +1,153 @@
+#include "setup_commands.h"
+
+#include <iostream>
+
+#include "files.h"
+#include "presentation.h"
+
+namespace vtpm::control {
+namespace {
+
+using wire::proto::Request;
+
+bool wants_recovery_key(const SetupOptions& options) {
+    return !options.recovery_out.empty() || !options.recovery_public.empty();
+}
+
+// A vault that is there takes a recovery key from a set-up, and nothing else.
+Result<void> refuse_if_set_up(ManagerConnection& manager, const SetupOptions& options) {
+    if (options.approver.key.empty() && !options.no_latch)
+        return {};
+    Request request;
+    request.mutable_status();
+    VTPM_TRY(const auto answer, manager.ask(request));
+    if (answer.message.status().phase() == "not-set-up")
+        return {};
+    return fail(Errc::already_exists,
+                "this host is set up already, and nothing was changed. Who approves its boots is "
+                "changed with: vtpmctl approver; whether it has a boot latch stays as it is");
+}
+
+Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options) {
+    Request request;
+    auto& setup = *request.mutable_setup();
+    setup.set_recovery_key(!options.recovery_out.empty());
+    setup.set_replace(options.replace_key);
+    setup.set_no_latch(options.no_latch);
+    VTPM_CHECK(fill(*setup.mutable_approver(), options.approver));
+    if (!options.recovery_public.empty()) {
+        VTPM_TRY(*setup.mutable_recovery_public(), read_public_key(options.recovery_public));
+    }
+    VTPM_CHECK(refuse_if_set_up(manager, options));
+    if (options.recovery_out.empty())
+        return manager.ask(request);
+    NewFile file(options.recovery_out);
+    VTPM_CHECK(file.make(0600));
+    VTPM_TRY(auto answer, manager.ask(request));
+    if (answer.payload.empty())
+        return fail(Errc::malformed, "vtpmmgrd sent no recovery key");
+    VTPM_CHECK(file.keep(answer.payload.view()));
+    return answer;
+}
+
+void say_what_setup_did(const std::string& manager, const SetupOptions& options) {
+    std::cout << "This host is manager " << manager << ". Its keys are sealed to the host's TPM.\n";
+    if (!options.recovery_out.empty()) {
+        std::cout << "The recovery key is in " << options.recovery_out
+                  << ". Move it off this machine: who has it and the disk has every guest's TPM.\n";
+    } else if (!options.recovery_public.empty()) {
+        std::cout << "The private half of " << options.recovery_public
+                  << " is the recovery key: who has it and the disk has every guest's TPM.\n";
+    } else {
+        std::cout
+            << "No recovery key was made: if the TPM or the mainboard dies, so do the guests' "
+               "TPMs.\nTo make one: vtpmctl setup --recovery-out FILE\n";
+    }
+    if (!options.approver.key.empty()) {
+        std::cout << "From now on its boots have to be approved, this one first, or the next start "
+                     "is locked: vtpmctl approve this-boot\n";
+    }
+    std::cout << "Next: vtpmctl create --name NAME\n";
+}
+
+Result<Answer> ask_with_key(ManagerConnection& manager, Request request,
+                            const std::string& key_file) {
+    SecretBytes key;
+    if (!key_file.empty()) {
+        VTPM_TRY(key, read_secret(key_file));
+    }
+    return manager.ask(std::move(request), key.view());
+}
+
+void print_status(const wire::proto::Status& status, const char* what_happened, Output output) {
+    if (output.json)
+        return print_json(to_json(status));
+    std::cout << what_happened << describe(status);
+}
+
+}  // namespace
+
+Result<void> fill(wire::proto::Approver& approver, const ApproverOptions& options) {
+    if (options.key.empty())
+        return {};
+    VTPM_TRY(*approver.mutable_key(), read_public_key(options.key));
+    for (const std::uint32_t number : options.pcrs)
+        approver.add_pcr(number);
+    return {};
+}
+
+Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output) {
+    const auto answer = ask_setup(manager, options);
+    const bool wishes =
+        wants_recovery_key(options) || !options.approver.key.empty() || options.no_latch;
+    const bool before = !answer && answer.error().code == Errc::already_exists &&
+                        !wishes;  // setting up twice is not a mistake
+    if (!answer && !before)
+        return tl::make_unexpected(answer.error());
+    if (output.json) {
+        nlohmann::json json = {{"already_set_up", before}};
+        if (answer)
+            json["manager"] = uuid_text(answer->message.setup().manager());
+        if (!options.recovery_out.empty())
+            json["recovery_key"] = options.recovery_out;
+        print_json(json);
+    } else if (before) {
+        std::cout << "This host is set up already; nothing was changed.\n";
+    } else {
+        say_what_setup_did(uuid_text(answer->message.setup().manager()), options);
+    }
+    return {};
+}
+
+Result<void> recover(ManagerConnection& manager, const std::string& key_file, Output output) {
+    Request request;
+    request.mutable_recover();
+    VTPM_TRY(const auto answer, ask_with_key(manager, request, key_file));
+    print_status(answer.message.status(),
+                 "What is on the disk counts as the newest state from now on.\n", output);
+    return {};
+}
+
+Result<void> unlock(ManagerConnection& manager, const std::string& key_file, Output output) {
+    Request request;
+    request.mutable_unlock();
+    VTPM_TRY(const auto answer, ask_with_key(manager, request, key_file));
+    print_status(answer.message.status(), "Opened with the recovery key, for this boot.\n", output);
+    return {};
+}
+
+Result<void> check_recovery_key(ManagerConnection& manager, const std::string& key_file,
+                                Output output) {
+    Request request;
+    request.mutable_check_recovery_key();
+    VTPM_TRY(const auto answer, ask_with_key(manager, request, key_file));
+    (void)answer;
+    if (output.json) {
+        print_json({{"recovery_key", key_file}, {"good", true}});
+    } else {
+        std::cout << key_file << " opens the escrow of every key that is at hand.\n";
+    }
+    return {};
+}
+
+}  // namespace vtpm::control

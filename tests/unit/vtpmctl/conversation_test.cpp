@@ -1,0 +1,169 @@
+#include <catch2/catch.hpp>
+
+#include "doctor.h"
+#include "fake_manager.h"
+#include "group_commands.h"
+#include "policy_presentation.h"
+
+using namespace vtpm;
+using namespace vtpm::control;
+using tests::FakeManager;
+using tests::Scratch;
+using wire::proto::Reply;
+using wire::proto::Request;
+
+namespace {
+
+// A journal of 5 lines in pages of 2; line 4 is not sound.
+Reply journal(const Request& request) {
+    Reply reply;
+    auto& page = *reply.mutable_log();
+    for (auto number = request.log().after() + 1; number <= 5 && page.line_size() < 2; ++number) {
+        auto& line = *page.add_line();
+        line.set_number(number);
+        line.set_sound(number != 4);
+    }
+    page.set_more(request.log().after() + 2 < 5);
+    return reply;
+}
+
+wire::proto::Group group(const std::string& name, bool approver) {
+    wire::proto::Group group;
+    group.set_uuid(std::string(15, 'g') + name);
+    group.set_name(name);
+    if (approver)
+        group.set_approver(std::string(32, 'a'));
+    return group;
+}
+
+wire::proto::Approval approval(const wire::proto::Group& group, bool this_boot, bool revoked) {
+    wire::proto::Approval approval;
+    approval.set_group(group.uuid());
+    approval.set_this_boot(this_boot);
+    approval.set_revoked(revoked);
+    return approval;
+}
+
+bool warns(const std::vector<Finding>& findings, const std::string& text) {
+    return std::any_of(findings.begin(), findings.end(), [&](const Finding& finding) {
+        return finding.health == Health::warning && finding.text.find(text) != std::string::npos;
+    });
+}
+
+}  // namespace
+
+TEST_CASE("the log is read to its end, and what is not sound is an error") {
+    FakeManager manager{journal};
+    const auto done = control::log(manager.connection(), 0, {true});
+    REQUIRE_FALSE(done.has_value());
+    CHECK(exit_code(done.error()) == 1);
+    CHECK(manager.asked().size() == 3);
+    FakeManager again{journal};
+    CHECK(control::log(again.connection(), 4, {true}).has_value());
+}
+
+TEST_CASE("a log without an end does not keep us") {
+    FakeManager manager{[](const Request&) {
+        Reply reply;
+        reply.mutable_log()->add_line()->set_sound(true);  // always number 0
+        reply.mutable_log()->set_more(true);
+        return reply;
+    }};
+    CHECK(control::log(manager.connection(), 0, {true}).has_value());
+}
+
+TEST_CASE("the log's table flags what was changed, and steers no terminal") {
+    wire::proto::LogLine line;
+    line.set_number(3);
+    line.set_actor("root\x1b[2J");
+    line.set_sound(false);
+    const auto text = table(std::vector{line});
+    CHECK(text.find("!!!") != std::string::npos);
+    CHECK(text.find('\x1b') == std::string::npos);
+    line.set_sound(true);
+    CHECK(table(std::vector{line}).find("!!!") == std::string::npos);
+}
+
+TEST_CASE("setup leaves a host alone that is set up, whatever else was asked for") {
+    const Scratch scratch;
+    scratch.write("public", "-----BEGIN PUBLIC KEY-----\n");
+    SetupOptions options;
+    options.recovery_out = scratch.file("recovery");
+    options.approver.key = scratch.file("public");
+    FakeManager manager{[](const Request&) {
+        Reply reply;
+        reply.mutable_status()->set_phase("open");
+        return reply;
+    }};
+    const auto done = setup(manager.connection(), options, {true});
+    REQUIRE_FALSE(done.has_value());
+    CHECK(done.error().code == Errc::already_exists);
+    CHECK_FALSE(scratch.has("recovery"));
+    for (const auto& request : manager.asked())
+        CHECK_FALSE(request.has_setup());
+}
+
+TEST_CASE("setup sends its wishes, and keeps the recovery key") {
+    const Scratch scratch;
+    scratch.write("public", "-----BEGIN PUBLIC KEY-----\n");
+    SetupOptions options;
+    options.recovery_out = scratch.file("recovery");
+    options.approver = {scratch.file("public"), {0, 7}};
+    options.no_latch = true;
+    FakeManager manager{[](const Request& request) {
+        Reply reply;
+        if (request.has_setup())
+            reply.mutable_setup();
+        else
+            reply.mutable_status()->set_phase("not-set-up");
+        return reply;
+    }};
+    manager.payload = SecretBytes::copy_of(as_bytes("the key"));
+    REQUIRE(setup(manager.connection(), options, {true}).has_value());
+    CHECK(scratch.read("recovery") == "the key");
+    const auto sent = manager.asked().back().setup();
+    CHECK(sent.recovery_key());
+    CHECK(sent.no_latch());
+    CHECK(sent.approver().key() == "-----BEGIN PUBLIC KEY-----\n");
+    CHECK(sent.approver().pcr_size() == 2);
+}
+
+TEST_CASE("a group is found by its name or its uuid") {
+    const auto web = group("w", false);
+    const auto other = group("o", true);
+    const auto uuid = Uuid::from_bytes(as_bytes(other.uuid())).value().to_string();
+    for (const auto& [selector, code] :
+         {std::pair<std::string, int>("w", 0), {uuid, 0}, {"x", 5}}) {
+        FakeManager manager{[&](const Request&) {
+            Reply reply;
+            *reply.mutable_groups()->add_group() = web;
+            *reply.mutable_groups()->add_group() = other;
+            return reply;
+        }};
+        const auto done = group_show(manager.connection(), selector, {true});
+        CHECK((done ? 0 : exit_code(done.error())) == code);
+    }
+}
+
+TEST_CASE("doctor warns of a start that would be locked, and of one that nobody decides about") {
+    const auto plain = group("p", false);
+    const auto bound = group("b", true);
+    const auto other = group("o", true);
+    CHECK(warns(examine_approvals({plain}, {}), "nobody approves"));
+    CHECK_FALSE(warns(examine_approvals({plain, bound}, {}), "nobody approves"));
+    CHECK(warns(examine_approvals({bound}, {}), "locked"));
+    CHECK(warns(examine_approvals({bound}, {approval(bound, false, false)}), "locked"));
+    CHECK(warns(examine_approvals({bound}, {approval(bound, true, true)}), "locked"));
+    CHECK(warns(examine_approvals({bound}, {approval(other, true, false)}), "locked"));
+    CHECK_FALSE(warns(examine_approvals({bound}, {approval(bound, true, false)}), ""));
+}
+
+TEST_CASE("this boot is not approved, and the latch is closed: exit code 4, and a way out each") {
+    const Error refused{Errc::not_approved, NextAction::ask_operator, ""};
+    CHECK(exit_code(refused) == 4);
+    CHECK(advice(refused).find("approve this-boot") != std::string::npos);
+    const Error latched{Errc::latched, NextAction::ask_operator, ""};
+    CHECK(exit_code(latched) == 4);
+    CHECK(advice(latched).find("Reboot") != std::string::npos);
+    CHECK(advice(latched).find("unlock --recovery-key") != std::string::npos);
+}
