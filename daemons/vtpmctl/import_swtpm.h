@@ -10,10 +10,10 @@ namespace vtpm::control {
 struct ImportSwtpmOptions {
     std::string source;  // a state directory, or a file of the file:// back end
     std::string name;
-    std::string tpm;   // empty: what is there
+    std::string tpm;    // empty: what is there
     std::string uuid;   // empty: a random one
     std::string group;  // empty: the default group
-    std::string key;   // as in SwtpmKey; empty: none
+    std::string key;    // as in SwtpmKey; empty: none
     std::string passphrase;
 };
 

@@ -117,6 +117,23 @@ TEST_CASE("a backup on a full disk, and what a killed one has left") {
     CHECK(fine(host.vault->backup()));
 }
 
+// The chip gives its keys no more in this boot; the recovery key does.
+TEST_CASE("a backup is restored on a host whose boot latch is closed") {
+    Host host(1);
+    const auto recovery = host.vault->setup(with_recovery_key());
+    REQUIRE(fine(recovery));
+    const Uuid a = host.made("a", "one");
+    REQUIRE(fine(host.vault->close_latch()));
+    const auto backup = host.vault->backup();
+    REQUIRE(fine(backup));
+    REQUIRE(fine(host.vault->store(a, 1, permanent("two"))));
+    REQUIRE(fine(host.vault->close()));
+    put_back(host, content_of(*backup));
+    CHECK(error_of(host.vault->unlock()) == Errc::latched);
+    REQUIRE(fine(host.vault->recover(recovery->recovery_key_pem)));
+    CHECK(host.loaded(a) == "one");
+}
+
 TEST_CASE("a locked vault gives no backup") {
     Host host(1);
     host.vault.reset();
