@@ -35,6 +35,8 @@ Result<void> SqliteVault::open_disk() {
     VTPM_TRY(disk->tickets, read_tickets(*disk->database));
     if (disk->find_group(disk->record.default_group) == nullptr)
         return fail(Errc::corrupt, "vault.db has lost the row of the default group");
+    // The log is there now. SQLite syncs its name, too, but does not ask whether that went well.
+    VTPM_CHECK(files.sync());
     disk_ = std::move(disk);
     return {};
 }
@@ -98,12 +100,16 @@ std::string SqliteVault::binding_text() const {
            " by the key with SHA-256 " + to_hex(sha256(group.approver)).substr(0, 16);
 }
 
+// For what needs no keys. Why there is nothing to read is in status().reason as it was found.
 Result<SqliteVault::Disk*> SqliteVault::disk() {
-    if (!disk_)
-        VTPM_CHECK(open_disk());
-    if (!disk_)
-        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
-    return disk_.get();
+    if (!disk_) {
+        if (auto opened = open_disk(); !opened)
+            reason_ = std::move(opened).error();
+    }
+    if (disk_)
+        return disk_.get();
+    VTPM_CHECK(unlocked());
+    return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
 }
 
 Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {

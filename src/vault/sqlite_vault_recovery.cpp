@@ -18,6 +18,7 @@ Result<void> check_escrow(const SecretBytes& recovery_key, ByteView escrow, cons
 
 // Puts every key that is at hand into a new escrow. A closed group's key cannot be.
 Result<void> SqliteVault::escrow_to(ByteView recovery_point, std::string_view action) {
+    VTPM_CHECK(chip_.expect(disk_->record.chip));  // it may have been swapped since the start
     if (!unlocked_->closed.empty())
         return fail(Errc::locked,
                     "a group is closed, so its key cannot be put into escrow; open "

@@ -132,7 +132,9 @@ Result<void> SqliteVault::open_with(const KeySource& keys) {
 }
 
 Result<void> SqliteVault::try_open(const KeySource& keys) {
-    VTPM_CHECK(disk());
+    VTPM_CHECK(open_disk());
+    if (!disk_)
+        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
     late_commit_.reset();
     Database& database = *disk_->database;
     const VaultRecord& record = disk_->record;

@@ -84,10 +84,14 @@ Result<bool> VaultDirectory::holds_vault() const {
 }
 
 Result<void> VaultDirectory::prepare() const {
-    if (::mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) {
+    const bool made = ::mkdir(path_.c_str(), 0700) == 0;
+    if (!made && errno != EEXIST)
         return fail_errno(path_.string(), errno);
-    }
     VTPM_CHECK(is_private(path_, Kind::directory));
+    // Its name, too, has to be on the disk before anything in it counts. Who made it may have been
+    // cut short here; but if it is an administrator's, we need not be able to read what is above.
+    if (const auto synced = sync_path(path_ / "..", O_DIRECTORY); !synced && made)
+        return synced;
     for (const char* const suffix : {"", "-journal", "-wal", "-shm"}) {
         const std::string leftover = new_database().string() + suffix;
         if (::unlink(leftover.c_str()) != 0 && errno != ENOENT) {

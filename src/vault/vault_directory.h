@@ -35,6 +35,9 @@ class VaultDirectory {
     // The marker, if a crash came between the rename and it.
     Result<void> mark(const Uuid& manager) const;
 
+    // The names of the files in it are on the disk.
+    Result<void> sync() const;
+
     std::filesystem::path database() const { return path_ / "vault.db"; }
     // For a moment only, while a backup is made.
     std::filesystem::path copy() const { return path_ / "vault.db.copy"; }
@@ -42,8 +45,6 @@ class VaultDirectory {
 
   private:
     std::filesystem::path marker() const { return path_ / "set-up"; }
-    Result<void> sync() const;
-
     std::filesystem::path path_;
 };
 

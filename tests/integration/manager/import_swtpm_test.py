@@ -8,7 +8,7 @@ import uuid
 import frames
 import rig
 
-CREATE_WITH_STATE = 12
+CREATE_WITH_STATE = 26
 KEY = "00112233445566778899aabbccddeeff" * 2
 
 

@@ -1,0 +1,241 @@
+#include "disk.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+
+namespace vtpm::crash {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t sector = 512;
+
+}  // namespace
+
+Disk* Disk::active_ = nullptr;
+
+void lay_down(const Image& image, const fs::path& directory) {
+    fs::remove_all(directory);
+    if (!image)
+        return;
+    fs::create_directory(directory);
+    fs::permissions(directory, fs::perms::owner_all);
+    for (const auto& [name, content] : *image) {
+        std::ofstream out(directory / name, std::ios::binary);
+        out.write(reinterpret_cast<const char*>(content->data()),
+                  static_cast<std::streamsize>(content->size()));
+        out.close();
+        fs::permissions(directory / name, fs::perms::owner_read | fs::perms::owner_write);
+    }
+}
+
+Disk::Disk(fs::path parent, const Image& image)
+    : parent_(std::move(parent)), directory_(parent_ / "vault"), files_(2) {
+    lay_down(image, directory_);
+    exists_ = durable_ = image.has_value();
+    for (const auto& [name, content] : image.value_or(Files())) {
+        names_[name] = files_.size();
+        files_.push_back({*content, *content, {}});
+    }
+    durable_names_ = names_;
+    active_ = this;
+}
+
+Disk::~Disk() {
+    active_ = nullptr;
+}
+
+bool Disk::step() {
+    if (on_step_ && !crashed())
+        on_step_();
+    if (!crashed())
+        ++operations_;
+    return !crashed();
+}
+
+bool Disk::covers(std::string_view path) const {
+    return path == parent_.native() || path.starts_with(directory_.native());
+}
+
+// Empty: the directory itself.
+std::string Disk::name_of(std::string_view path) const {
+    path.remove_prefix(std::min(path.size(), directory_.native().size() + 1));
+    return std::string(path);
+}
+
+bool Disk::opened(int fd, std::string_view path, bool created) {
+    const std::string name = name_of(path);
+    if (path == parent_.native() || name == "..") {
+        descriptors_[fd] = the_parent;
+        return true;
+    }
+    if (name.empty()) {
+        descriptors_[fd] = the_directory;
+        return true;
+    }
+    if (!names_.contains(name)) {
+        if (!created)
+            return false;
+        pending_names_.push_back({name, {}, files_.size()});
+        apply(pending_names_.back(), names_);
+        files_.emplace_back();
+    }
+    descriptors_[fd] = names_.at(name);
+    return true;
+}
+
+void Disk::wrote(int fd, std::size_t offset, ByteView data) {
+    change(fd, {offset, Bytes(data.begin(), data.end()), false});
+}
+
+void Disk::truncated(int fd, std::size_t size) {
+    change(fd, {size, {}, true});
+}
+
+void Disk::change(int fd, Change change) {
+    File& file = files_[descriptors_.at(fd)];
+    apply(change, file.cached);
+    file.pending.push_back(std::move(change));
+}
+
+bool Disk::synced(int fd) {
+    const Inode inode = descriptors_.at(fd);
+    const bool fails = fail_sync_ > 0 && --fail_sync_ == 0;
+    sync_failed_ = sync_failed_ || fails;
+    if (lies_)
+        return !fails;
+    if (inode == the_parent) {
+        durable_ = exists_ && (durable_ || !fails);
+    } else if (inode == the_directory) {
+        if (!fails) {
+            durable_names_ = names_;
+            pending_names_.clear();
+        }
+    } else {
+        // A page that could not be written is clean afterwards: nobody tries again.
+        File& file = files_[inode];
+        for (std::size_t i = 0; i < file.pending.size(); ++i) {
+            if (!fails || i % 2 == 0)
+                apply(file.pending[i], file.durable);
+        }
+        file.pending.clear();
+    }
+    return !fails;
+}
+
+void Disk::removed(std::string_view path) {
+    pending_names_.push_back({name_of(path), {}, 0});
+    apply(pending_names_.back(), names_);
+}
+
+void Disk::renamed(std::string_view from, std::string_view to) {
+    const std::string old = name_of(from);
+    pending_names_.push_back({name_of(to), old, names_.at(old)});
+    apply(pending_names_.back(), names_);
+}
+
+void Disk::apply(const NameChange& change, Names& names) {
+    if (change.inode == 0) {
+        names.erase(change.name);
+        return;
+    }
+    names[change.name] = change.inode;
+    names.erase(change.replaces);
+}
+
+void Disk::apply(const Change& change, Bytes& to) {
+    if (change.truncates) {
+        to.resize(change.offset);
+        return;
+    }
+    to.resize(std::max(to.size(), change.offset + change.data.size()));
+    std::copy(change.data.begin(), change.data.end(),
+              to.begin() + static_cast<std::ptrdiff_t>(change.offset));
+}
+
+// Sector by sector: there or not; of one that is not, its place may be there, with anything in it.
+void Disk::apply_torn(const Change& change, Bytes& to, Random& random) {
+    for (std::size_t at = 0; at < change.data.size();) {
+        const std::size_t position = change.offset + at;
+        const std::size_t size = std::min(sector - position % sector, change.data.size() - at);
+        if (one_in(random, 2)) {
+            const auto* const from = change.data.data() + at;
+            apply({position, Bytes(from, from + size), false}, to);
+        } else if (to.size() < position + size && one_in(random, 2)) {
+            to.resize(position + size, one_in(random, 2) ? 0 : 0xa5);
+        }
+        at += size;
+    }
+}
+
+Image Disk::cache() const {
+    if (!exists_)
+        return std::nullopt;
+    Files image;
+    for (const auto& [name, inode] : names_)
+        image[name] = std::make_shared<const Bytes>(files_[inode].cached);
+    return image;
+}
+
+Image Disk::after_power_cut(Random& random) const {
+    if (!durable_ && (!exists_ || one_in(random, 2)))
+        return std::nullopt;
+    // How much of what was not synced has arrived: nothing, all, or `share` quarters of it.
+    const std::size_t share = below(random, 5);
+    const auto arrives = [&] { return below(random, 4) < share; };
+    Names names = durable_names_;
+    for (const NameChange& change : pending_names_) {
+        if (arrives())
+            apply(change, names);
+    }
+    std::map<Inode, std::shared_ptr<const Bytes>> contents;
+    Files image;
+    for (const auto& [name, inode] : names) {
+        Bytes content = files_[inode].durable;
+        for (const Change& change : files_[inode].pending) {
+            if (arrives())
+                apply(change, content);
+            else if (!change.truncates && one_in(random, 2))
+                apply_torn(change, content, random);
+        }
+        image[name] = std::make_shared<const Bytes>(std::move(content));
+    }
+    return image;
+}
+
+std::size_t Disk::in_doubt() const {
+    std::size_t count = pending_names_.size() + (exists_ && !durable_ ? 1 : 0);
+    for (const File& file : files_)
+        count += file.pending.size();
+    return count;
+}
+
+Image Disk::with(std::uint64_t happened) const {
+    const auto arrives = [&] {
+        const bool yes = (happened & 1U) != 0;
+        happened >>= 1U;
+        return yes;
+    };
+    if (!exists_ || (!durable_ && !arrives()))
+        return std::nullopt;
+    Names names = durable_names_;
+    for (const NameChange& change : pending_names_) {
+        if (arrives())
+            apply(change, names);
+    }
+    std::vector<Bytes> contents;
+    for (const File& file : files_) {
+        contents.push_back(file.durable);
+        for (const Change& change : file.pending) {
+            if (arrives())
+                apply(change, contents.back());
+        }
+    }
+    Files image;
+    for (const auto& [name, inode] : names)
+        image[name] = std::make_shared<const Bytes>(contents[inode]);
+    return image;
+}
+
+}  // namespace vtpm::crash

@@ -1,0 +1,176 @@
+// World's verdicts: what the vault makes of an image of the disk, and whether it may.
+#include <algorithm>
+
+#include "content.h"
+#include "world.h"
+
+namespace vtpm::crash {
+namespace {
+
+// Each guest that is served, and each that is not there, is so in some state of the window.
+bool made_of(const State& state, const std::vector<State>& window) {
+    const auto fits = [&](const Uuid& uuid) {
+        const auto found = state.guests.find(uuid);
+        return std::any_of(window.begin(), window.end(), [&](const State& possible) {
+            const auto at = possible.guests.find(uuid);
+            if (found == state.guests.end() || at == possible.guests.end())
+                return found == state.guests.end() && at == possible.guests.end();
+            return found->second.content == unreadable || found->second == at->second;
+        });
+    };
+    for (const auto& [uuid, guest] : state.guests) {
+        if (!fits(uuid))
+            return false;
+    }
+    return std::all_of(window.back().guests.begin(), window.back().guests.end(),
+                       [&](const auto& entry) { return fits(entry.first); });
+}
+
+}  // namespace
+
+State World::read(vault::SqliteVault& vault, bool damaged) const {
+    State state;
+    state.set_up = true;
+    for (const auto& uuid : known_) {
+        const auto found = vault.get(uuid);
+        if (!found) {
+            if (found.error().context.find("was deleted") != std::string::npos)
+                state.guests[uuid] = {{}, 0, 0, true};
+            else if (damaged && !vault.create({"again", 2, uuid}))
+                state.guests[uuid].content = unreadable;  // lost, and nobody makes it anew
+            continue;
+        }
+        Guest& guest = state.guests[uuid];
+        guest.name = found->name;
+        guest.tpm = found->tpm;
+        guest.sequence = found->sequence;
+        const auto loaded = vault.load(uuid);
+        const bool sound = loaded && loaded->sequence == found->sequence &&
+                           (loaded->sequence == 0) == loaded->blobs.empty();
+        guest.content = sound ? number_of(*loaded) : unreadable;
+    }
+    return state;
+}
+
+World::Outcome World::try_out(const Image& image, bool damaged) {
+    ++figures_.boots;
+    lay_down(image, directory_ / "copy" / "vault");
+    fakes::FakeChip chip;
+    chip.memory() = chip_.memory();
+    vault::SqliteVault vault(directory_ / "copy" / "vault", chip);
+    if (vault.status().phase == vault::Phase::not_set_up)
+        return State();
+    const auto opened = vault.unlock();
+    if (opened)
+        return read(vault, damaged);
+    const auto extends = [](fakes::FakeChip& of) {
+        std::uint64_t sum = 0;
+        for (const auto& cell : of.memory())
+            sum += cell.extends;
+        return sum;
+    };
+    if (extends(chip) != extends(chip_))
+        wrong(figures_.other, "a refusal has changed the chip");
+    if (damaged && (vault.setup({}) || !vault.status().reason))
+        wrong(figures_.made_new, "a damaged vault is set up, or says no reason");
+    return opened.error();
+}
+
+void World::judge_power_cut(const Image& left) {
+    const Outcome outcome = try_out(left);
+    if (const auto* const error = std::get_if<Error>(&outcome))
+        return wrong(figures_.false_alarms, "after a power cut: " + error->context);
+    const State& found = std::get<State>(outcome);
+    if (!found.set_up) {
+        if (acknowledged_set_up_)
+            wrong(figures_.made_new, "after a power cut there is no vault");
+        return;
+    }
+    for (const auto& [uuid, guest] : found.guests) {
+        const auto had = current_.guests.find(uuid);
+        if (had != current_.guests.end() && had->second.sequence > 0 && guest.sequence == 0 &&
+            !guest.deleted)
+            wrong(figures_.made_new, "a guest that had a state has none");
+    }
+    if (std::find(candidates_.begin(), candidates_.end(), found) == candidates_.end())
+        wrong(figures_.lost, "after a power cut: " + describe(found));
+}
+
+void World::judge_older(const Image& image, bool whole, bool* accepted) {
+    const Outcome outcome = try_out(image);
+    if (const auto* const error = std::get_if<Error>(&outcome)) {
+        ++figures_.refused;
+        if (whole && error->code != Errc::rolled_back && error->code != Errc::wrong_cell)
+            wrong(figures_.other,
+                  "an older image is refused for another reason: " + error->context);
+        return;
+    }
+    const State& found = std::get<State>(outcome);
+    if (!found.set_up) {
+        if (image && image->contains("vault.db"))
+            wrong(figures_.made_new, "a database is taken for none");
+        return;
+    }
+    const auto place = std::find(window_.begin(), window_.end(), found);
+    if (place == window_.end() && (whole || !made_of(found, window_)))
+        return wrong(figures_.rollbacks, "served: " + describe(found));
+    ++figures_.in_window;
+    if (place == window_.end())
+        return;
+    const auto back = static_cast<std::size_t>(window_.end() - place) - 1;
+    figures_.worst_window = std::max(figures_.worst_window, back);
+    if (accepted != nullptr)
+        *accepted = true;
+}
+
+World::Damage World::judge_damaged(const Image& image) {
+    const Outcome outcome = try_out(image, true);
+    if (!std::holds_alternative<State>(outcome))
+        return Damage::refused;
+    const State& found = std::get<State>(outcome);
+    if (!found.set_up || !made_of(found, window_)) {
+        wrong(found.set_up ? figures_.rollbacks : figures_.made_new, "served: " + describe(found));
+        return Damage::refused;
+    }
+    if (found == current_)
+        return Damage::harmless;
+    const auto hurt = std::count_if(found.guests.begin(), found.guests.end(), [](const auto& one) {
+        return one.second.content == unreadable;
+    });
+    return hurt == 0 ? Damage::older : hurt == 1 ? Damage::one_guest : Damage::several;
+}
+
+void World::put_back_images(std::size_t count, bool fall) {
+    if (!current_.set_up || kept_.empty())
+        return;
+    for (std::size_t n = 0; n < std::min(count, kept_.size()); ++n) {
+        const Image& image = count >= kept_.size() ? kept_[n] : kept_[below(random_, kept_.size())];
+        bool accepted = false;
+        judge_older(image, true, &accepted);
+        // The files of two images, or of one and the right one.
+        const Image& other = one_in(random_, 2) ? image_ : kept_[below(random_, kept_.size())];
+        if (image && other) {
+            Image mixed = image;
+            mixed->erase("vault.db-wal");
+            if (const auto log = other->find("vault.db-wal"); log != other->end())
+                mixed->insert(*log);
+            judge_older(mixed, false, nullptr);
+        }
+        if (accepted && fall) {
+            take_over(Image(image));
+            return;
+        }
+    }
+}
+
+// The host goes on with it, whatever was promised of another one.
+void World::take_over(const Image& image) {
+    image_ = image;
+    const Outcome outcome = try_out(image_);
+    if (const auto* const found = std::get_if<State>(&outcome))
+        current_ = *found;
+    candidates_ = {current_};
+    writes_ = 0;
+}
+
+}  // namespace vtpm::crash

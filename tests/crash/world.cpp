@@ -1,0 +1,288 @@
+#include "world.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "clock.h"
+#include "content.h"
+
+namespace vtpm::crash {
+namespace {
+
+namespace fs = std::filesystem;
+using vault::Phase;
+
+constexpr std::size_t most_kept = 60;
+
+}  // namespace
+
+std::string describe(const State& state) {
+    if (!state.set_up)
+        return "no vault";
+    std::ostringstream out;
+    for (const auto& [uuid, guest] : state.guests) {
+        out << guest.name << '(' << guest.sequence << ':';
+        if (guest.content == unreadable)
+            out << "unreadable";
+        else
+            out << guest.content;
+        out << (guest.deleted ? " deleted) " : ") ");
+    }
+    return out.str();
+}
+
+std::string Figures::table() const {
+    std::ostringstream out;
+    out << boots << " boots: " << refused << " older images refused, " << in_window
+        << " of the open epoch accepted (at worst " << worst_window
+        << " writes back); false alarms " << false_alarms << ", lost acknowledged writes " << lost
+        << ", undetected rollbacks " << rollbacks << ", taken for new " << made_new << ", other "
+        << other;
+    if (!first.empty())
+        out << "\nthe first: " << first;
+    return out.str();
+}
+
+World::World(const fs::path& directory, Random& random, Figures& figures)
+    : directory_(directory), random_(random), figures_(figures), chip_(random) {
+    fs::create_directories(directory_ / "host");
+    fs::create_directories(directory_ / "copy");
+    chip_.on_extend = [this] { extended(); };
+}
+
+World::~World() {
+    vault_.reset();
+}
+
+void World::wrong(std::uint64_t& count, const std::string& what) {
+    ++count;
+    if (figures_.first.empty())
+        figures_.first = what + "; acknowledged: " + describe(current_);
+}
+
+void World::remember(std::vector<State>& states, const State& state) const {
+    if (std::find(states.begin(), states.end(), state) == states.end())
+        states.push_back(state);
+}
+
+// The chip has it: nothing older is good any more.
+void World::extended() {
+    const State committed = urgent_.value_or(current_);
+    candidates_ = {committed};
+    window_ = {committed};
+    writes_ = 0;
+}
+
+void World::end(bool done, const State& next) {
+    urgent_.reset();
+    if (done && alive()) {
+        current_ = next;
+        candidates_ = {next};
+        if (window_.back() != next && ++writes_ == 1)
+            first_write_ = Clock::now();
+    } else {
+        // In flight, or failed in a way that a power cut may turn into a success.
+        remember(candidates_, next);
+    }
+    remember(window_, next);
+}
+
+void World::power_on(std::size_t crash_at, Trouble trouble) {
+    disk_.emplace(directory_ / "host", image_);
+    if (crash_at != SIZE_MAX)
+        disk_->crash_at(crash_at);
+    chip_.troublesome = trouble != Trouble::none;
+    if (trouble == Trouble::chip_and_disk)
+        disk_->fail_sync(1 + below(random_, 30));
+    disk_->on_step([this] {
+        if (keep_every_ == 0 || !one_in(random_, keep_every_))
+            return;
+        Image image = one_in(random_, 2) ? disk_->cache() : disk_->after_power_cut(random_);
+        if (kept_.size() < most_kept)
+            kept_.push_back(std::move(image));
+        else
+            kept_[below(random_, most_kept)] = std::move(image);
+    });
+}
+
+bool World::boot() {
+    vault_.emplace(directory_ / "host" / "vault", chip_);
+    if (vault_->status().phase == Phase::not_set_up) {
+        State made;
+        made.set_up = true;
+        begin(made);
+        const bool done = vault_->setup({}).has_value();
+        end(done, made);
+        acknowledged_set_up_ = acknowledged_set_up_ || (done && alive());
+        if (!done && alive()) {
+            disk_->crash_at(1);  // what was made half is for another start to clear away
+            return false;
+        }
+    }
+    Result<void> opened = vault_->unlock();
+    for (int again = 0; !opened && alive() && again < 8; ++again)
+        opened = vault_->unlock();
+    if (!opened && alive()) {
+        wrong(figures_.false_alarms, "it does not open: " + opened.error().context);
+        disk_->crash_at(1);
+    }
+    return alive();
+}
+
+std::optional<Uuid> World::some_guest(bool usable) {
+    std::vector<Uuid> found;
+    for (const auto& [uuid, guest] : current_.guests) {
+        if (!usable || !guest.deleted)
+            found.push_back(uuid);
+    }
+    if (found.empty())
+        return std::nullopt;
+    return found[below(random_, found.size())];
+}
+
+void World::create() {
+    std::array<std::uint8_t, 16> bytes{};
+    std::generate(bytes.begin(), bytes.end(),
+                  [&] { return static_cast<std::uint8_t>(below(random_, 256)); });
+    const std::optional<Uuid> uuid = *Uuid::from_bytes(bytes);
+    State next = current_;
+    const std::string name = "g" + std::to_string(++numbers_);
+    known_.push_back(*uuid);
+    next.guests[*uuid] = {name, 0, 0, false};
+    begin(next);
+    end(vault_->create({name, 2, uuid}).has_value(), next);
+}
+
+void World::store() {
+    const auto uuid = some_guest(true);
+    if (!uuid)
+        return create();
+    State next = current_;
+    Guest& guest = next.guests[*uuid];
+    guest.content = ++numbers_;
+    const auto sequence = vault_->store(*uuid, guest.sequence++, changes(guest.content));
+    if (!sequence && alive() && sequence.error().code != Errc::io)
+        wrong(figures_.other, "a store is refused: " + sequence.error().context);
+    end(sequence.has_value(), next);
+    // As the manager does, once the answer is on its way.
+    if (alive() && vault_->commit_due())
+        check_window();
+}
+
+void World::rename() {
+    const auto uuid = some_guest(true);
+    if (!uuid)
+        return;
+    State next = current_;
+    next.guests[*uuid].name = "r" + std::to_string(++numbers_);
+    end(vault_->rename(*uuid, next.guests[*uuid].name).has_value(), next);
+}
+
+void World::remove() {
+    const auto uuid = some_guest(true);
+    if (!uuid)
+        return;
+    State next = current_;
+    next.guests[*uuid] = {{}, 0, 0, true};
+    begin(next);
+    end(vault_->remove(*uuid).has_value(), next);
+}
+
+void World::idle() {
+    if (vault_->idle())
+        check_window();
+}
+
+void World::commit() {
+    Clock::pass(3600);
+    idle();
+}
+
+void World::orderly_end() {
+    const bool wrote = writes_ > 0;
+    const bool closed = vault_->close().has_value();
+    if (wrote && closed && alive() && window_ != std::vector<State>{current_})
+        wrong(figures_.other, "closed, and the chip does not know the last state");
+    vault_.reset();
+}
+
+void World::anything() {
+    switch (below(random_, 16)) {
+        case 0:
+            return create();
+        case 1:
+            return one_in(random_, 2) ? remove() : rename();
+        case 2:
+            return idle();
+        case 3:
+            return Clock::pass(static_cast<std::time_t>(below(random_, 40)));
+        case 4:
+            if (one_in(random_, 6)) {
+                for (int n = 0; n < 70 && alive(); ++n)
+                    store();
+            }
+            return;
+        default:
+            return store();
+    }
+}
+
+// The bounds of epochs.h, or a word on why they are not kept.
+void World::check_window() {
+    if (!alive() || writes_ == 0)
+        return;
+    const auto status = vault_->status();
+    if (!status.freshness || status.freshness->tokens == 0 || status.reason)
+        return;
+    if (writes_ >= 64 || Clock::now() - first_write_ >= 30) {
+        wrong(figures_.other, "the epoch is open for " + std::to_string(writes_) + " writes and " +
+                                  std::to_string(Clock::now() - first_write_) + " s");
+    }
+    if (status.freshness->writes < writes_)
+        wrong(figures_.other, "status shows a window that is smaller than it is");
+}
+
+// That the disk has heard of every change that was made.
+void World::check_cache() {
+    const auto wanted = disk_->cache();
+    const fs::path place = directory_ / "host" / "vault";
+    std::size_t files = 0;
+    if (fs::exists(place)) {
+        for (const auto& entry : fs::directory_iterator(place)) {
+            std::ifstream in(entry.path(), std::ios::binary);
+            const Bytes found{std::istreambuf_iterator<char>(in), {}};
+            const std::string name = entry.path().filename();
+            ++files;
+            if (!wanted || !wanted->contains(name) || *wanted->at(name) != found)
+                wrong(figures_.other, "the model of the disk has lost track of " + name);
+        }
+    }
+    if (files != wanted.value_or(Files()).size())
+        wrong(figures_.other, "the model of the disk has other files than the disk");
+}
+
+void World::power_off() {
+    if (alive())
+        disk_->crash_at(1);
+    power_off(disk_->after_power_cut(random_));
+}
+
+void World::power_off(const Image& left) {
+    if (alive())
+        disk_->crash_at(1);
+    (void)disk_->step();
+    vault_.reset();
+    check_cache();
+    disk_.reset();
+    judge_power_cut(left);
+    take_over(left);
+    if (!current_.set_up) {
+        chip_.memory() = {};
+        kept_.clear();
+        window_ = {current_};
+    }
+}
+
+}  // namespace vtpm::crash
