@@ -220,6 +220,7 @@ void describe_commands(CLI::App& app, Arguments& a) {
     describe_instances(app, a);
     describe_approvals(app, a);
     describe_groups(app, a);
+    describe_transfers(app, a.transfer, a.yes);
     app.add_subcommand("status", "the manager, its vault and the host's TPM");
     app.add_subcommand("log", "who did what, and when")
         ->add_option("--after", a.after, "only what comes after the line of this number")
@@ -257,6 +258,14 @@ std::optional<std::string> objection(const std::string& command, const Arguments
                                        static_cast<int>(a.rotate.root) !=
                                    1)
         return "rotate needs one of NAME, --group G and --root";
+    const auto& transfer = a.transfer;
+    if (command == "export" && static_cast<int>(!transfer.ticket.empty()) +
+                                       static_cast<int>(!transfer.receipt.empty()) +
+                                       static_cast<int>(transfer.abort) !=
+                                   1)
+        return "export needs one of --to TICKET, --confirm RECEIPT and --abort";
+    if (command == "export" && transfer.receipt.empty() && !a.yes)
+        return export_without_yes(transfer);
     const bool grave = command == "delete" || command == "group delete" || command == "recover" ||
                        command == "revoke" || command == "approver";
     if (grave && !a.yes)

@@ -8,6 +8,7 @@
 #include "group_commands.h"
 #include "import_swtpm.h"
 #include "policy_commands.h"
+#include "transfer_commands.h"
 
 namespace vtpm::control {
 
@@ -26,6 +27,7 @@ struct Arguments {
     ApproveOptions approve;
     ImportOptions import;
     RotateOptions rotate;
+    TransferOptions transfer;
     std::uint64_t after = 0;
     bool force = false;
     bool yes = false;

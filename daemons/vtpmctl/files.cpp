@@ -85,6 +85,20 @@ Result<void> NewFile::make(unsigned mode) {
     return {};
 }
 
+Result<void> NewFile::copy(const Fd& from) {
+    Bytes part(64UL * 1024);
+    for (;;) {
+        const auto got = ::read(from.get(), part.data(), part.size());
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return fail_errno("what is to be copied to " + path_, errno);
+        if (got == 0)
+            return {};
+        VTPM_CHECK(write_all(file_.get(), ByteView(part).first(static_cast<std::size_t>(got))));
+    }
+}
+
 Result<void> NewFile::keep(ByteView content) {
     VTPM_CHECK(write_all(file_.get(), content));
     if (::fsync(file_.get()) != 0)

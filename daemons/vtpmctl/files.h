@@ -31,6 +31,8 @@ class NewFile {
 
     // Errc::already_exists if there is anything of that name.
     Result<void> make(unsigned mode);
+    // All that `from` gives, to be kept with what follows.
+    Result<void> copy(const Fd& from);
     // Durable when it returns.
     Result<void> keep(ByteView content);
     // As if keep() had not been called.

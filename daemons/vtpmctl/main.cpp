@@ -65,6 +65,12 @@ const std::map<std::string, Verb>& verbs() {
          [](Manager& m, const Arguments& a) { return group_close(m, a.selector, a.output); }},
         {"group delete",
          [](Manager& m, const Arguments& a) { return group_delete(m, a.selector, a.output); }},
+        {"ticket", [](Manager& m, const Arguments& a) { return ticket(m, a.transfer, a.output); }},
+        {"export",
+         [](Manager& m, const Arguments& a) { return export_instance(m, a.transfer, a.output); }},
+        {"import",
+         [](Manager& m, const Arguments& a) { return import_package(m, a.transfer, a.output); }},
+        {"backup", [](Manager& m, const Arguments& a) { return backup(m, a.transfer, a.output); }},
         {"log", [](Manager& m, const Arguments& a) { return control::log(m, a.after, a.output); }},
         {"status", [](Manager& m, const Arguments& a) { return status(m, a.output); }},
     };

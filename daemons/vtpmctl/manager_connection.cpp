@@ -31,11 +31,11 @@ Result<Answer> ManagerConnection::ask(wire::proto::Request request, ByteView pay
     request.set_protocol(wire::protocol_version);
     request.set_caller(caller_);
     VTPM_CHECK(channel_.send(request, payload));
-    VTPM_TRY(auto frame, channel_.receive(answer_time));
+    VTPM_TRY(auto frame, channel_.receive_with_descriptor(answer_time));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
     if (reply.has_failure())
         return tl::unexpected<Error>(seen_from_here(reply.failure()));
-    return Answer{std::move(reply), std::move(frame.payload)};
+    return Answer{std::move(reply), std::move(frame.payload), std::move(frame.descriptor)};
 }
 
 }  // namespace vtpm::control

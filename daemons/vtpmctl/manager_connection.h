@@ -13,6 +13,7 @@ namespace vtpm::control {
 struct Answer {
     wire::proto::Reply message;
     SecretBytes payload;
+    Fd descriptor;  // if one came along
 };
 
 class ManagerConnection {

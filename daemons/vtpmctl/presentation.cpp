@@ -95,6 +95,11 @@ nlohmann::json to_json(const wire::proto::Instance& instance) {
         json["domain"] = instance.domain();
         json["device"] = instance.device();
     }
+    if (instance.moved() != 0) {
+        json[instance.state() == "exported" ? "exported_to" : "imported_from"] =
+            uuid_text(instance.peer());
+        json["moved"] = time_text(instance.moved());
+    }
     return json;
 }
 

@@ -47,7 +47,7 @@ Result<AdminSession::Answer> AdminSession::answer_administration(
         case Request::kLog:
             return log(request.log());
         default:
-            return fail(Errc::malformed, "a request of no known kind");
+            return answer_transfer(request, payload);
     }
 }
 

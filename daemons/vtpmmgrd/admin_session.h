@@ -57,6 +57,17 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> revoke(const wire::proto::Revoke& request);
     Result<Answer> log(const wire::proto::Log& request);
 
+    // admin_transfer.cpp
+    Result<Answer> answer_transfer(const wire::proto::Request& request, const SecretBytes& payload);
+    Result<Answer> ticket(const wire::proto::GroupSelect& request);
+    Result<Answer> export_instance(const wire::proto::Select& request, const SecretBytes& ticket);
+    Result<Answer> confirm_export(const wire::proto::Select& request, const SecretBytes& receipt);
+    Result<Answer> abort_export(const wire::proto::Select& request);
+    Result<Answer> import_package(const wire::proto::ImportPackage& request,
+                                  const SecretBytes& package);
+    Result<Answer> backup();
+    Answer moved(const vault::Instance& instance) const;
+
     Result<Answer> answer_administration(const wire::proto::Request& request,
                                          const SecretBytes& payload);
     Result<void> not_in_use(const vault::Instance& instance) const;

@@ -68,6 +68,10 @@ void describe(const vault::Instance& instance, wire::proto::Instance& into) {
     into.set_committed(instance.committed);
     into.set_bytes_stored(instance.bytes);
     into.set_sync(instance.sync);
+    if (instance.moved == 0)
+        return;
+    into.set_peer(instance.peer.bytes().data(), Uuid::size);
+    into.set_moved(instance.moved);
 }
 
 void describe(const vault::Status& status, wire::proto::Status& into) {

@@ -1,7 +1,11 @@
 #include "database.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 namespace vtpm::vault {
@@ -264,6 +268,30 @@ Result<void> Database::erase_log() {
     constexpr sqlite3_int64 head = 32;
     VTPM_CHECK(fill_log(log, 0, std::min(size, head)));
     return fill_log(log, 0, size);
+}
+
+void Database::remove_copy(const std::filesystem::path& path) {
+    ::unlink(path.c_str());
+    ::unlink((path.string() + "-journal").c_str());
+}
+
+Result<Fd> Database::copy(const std::filesystem::path& path) {
+    remove_copy(path);
+    const Fd made(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!made.valid())
+        return fail_errno(path.string(), errno);
+    const auto copied = [&]() -> Result<Fd> {
+        VTPM_TRY(Statement vacuum, prepare("VACUUM INTO ?"));
+        const std::string name = path.string();
+        VTPM_CHECK(vacuum.run(std::string_view(name)));
+        Fd copy(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+        if (!copy.valid())
+            return fail_errno(name, errno);
+        return copy;
+    };
+    auto copy = copied();
+    remove_copy(path);
+    return copy;
 }
 
 Result<Transaction> Transaction::begin(Database& database) {

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "vtpm/base/bytes.h"
+#include "vtpm/base/fd.h"
 #include "vtpm/base/result.h"
 
 namespace vtpm::vault {
@@ -98,6 +99,12 @@ class Database {
     bool log_reserved() const { return log_reserved_; }
     // checkpoint(), and then nothing that was ever in the log is there any more.
     Result<void> erase_log();
+
+    // A whole copy as of now, without free pages and without a log; its file has no name any more.
+    // `path` is that of a new private file beside the database.
+    Result<Fd> copy(const std::filesystem::path& path);
+    // Of a copy() that was killed.
+    static void remove_copy(const std::filesystem::path& path);
 
     bool in_transaction() const { return sqlite3_get_autocommit(database_.get()) == 0; }
 

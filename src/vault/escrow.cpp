@@ -1,8 +1,6 @@
 #include "vtpm/vault/escrow.h"
 
-#include <openssl/bn.h>
 #include <openssl/core_names.h>
-#include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
@@ -10,8 +8,7 @@
 #include <memory>
 
 #include "hash.h"
-#include "key_wrap.h"
-#include "recovery_key.h"
+#include "p256.h"
 
 namespace vtpm::vault {
 namespace {
@@ -21,24 +18,9 @@ constexpr std::uint32_t escrow_version = 2;
 
 struct FreeKey {
     void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-    void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
-    void operator()(BIGNUM* number) const { BN_clear_free(number); }
     void operator()(BIO* bio) const { BIO_free(bio); }
 };
 using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
-using KeyContext = std::unique_ptr<EVP_PKEY_CTX, FreeKey>;
-using Number = std::unique_ptr<BIGNUM, FreeKey>;
-
-tl::unexpected<Error> openssl_failed(const char* what) {
-    return fail(Errc::unavailable, std::string(what) + " failed");
-}
-
-Result<Key> make_key() {
-    Key key(EVP_EC_gen("P-256"));
-    if (!key)
-        return openssl_failed("making a P-256 key");
-    return key;
-}
 
 Result<Bytes> point_of(EVP_PKEY* key) {
     Bytes point(point_size);
@@ -51,68 +33,18 @@ Result<Bytes> point_of(EVP_PKEY* key) {
     return point;
 }
 
-Result<Key> key_of_point(ByteView point) {
-    if (point.size() != point_size)
-        return fail(Errc::corrupt, "not a point of P-256");
-    std::array<char, 6> group{"P-256"};
-    Bytes copy(point.begin(), point.end());
-    std::array parameters{
-        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group.data(), 0),
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, copy.data(), copy.size()),
-        OSSL_PARAM_construct_end()};
-    const KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr));
-    EVP_PKEY* key = nullptr;
-    if (!context || EVP_PKEY_fromdata_init(context.get()) != 1 ||
-        EVP_PKEY_fromdata(context.get(), &key, EVP_PKEY_PUBLIC_KEY, parameters.data()) != 1) {
-        return fail(Errc::corrupt, "not a point of P-256");
-    }
-    return Key(key);
+Result<P256Key> key_of_pem(const SecretBytes& pem) {
+    VTPM_TRY(const RecoveryKeyParts parts, parse_recovery_key(pem));
+    return P256Key::from_parts(parts);
 }
 
-Result<Key> key_of_pem(const SecretBytes& pem) {
-    VTPM_TRY(RecoveryKeyParts parts, parse_recovery_key(pem));
-    std::reverse(parts.scalar.span().begin(), parts.scalar.span().end());  // numbers are native
-    std::array<char, 6> group{"P-256"};
-    std::array parameters{
-        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group.data(), 0),
-        OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_PRIV_KEY, parts.scalar.span().data(),
-                                parts.scalar.size()),
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, parts.point.data(),
-                                          parts.point.size()),
-        OSSL_PARAM_construct_end()};
-    const KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr));
-    EVP_PKEY* made = nullptr;
-    if (!context || EVP_PKEY_fromdata_init(context.get()) != 1 ||
-        EVP_PKEY_fromdata(context.get(), &made, EVP_PKEY_KEYPAIR, parameters.data()) != 1) {
-        return fail(Errc::invalid_argument, "not a P-256 key");
-    }
-    Key key(made);
-    const KeyContext check(EVP_PKEY_CTX_new(key.get(), nullptr));
-    if (!check || EVP_PKEY_check(check.get()) != 1) {
-        return fail(Errc::invalid_argument, "a P-256 key whose halves do not fit");
-    }
-    return key;
-}
-
-// The key that wraps: bound to both points, to the vault, and to whose key it is.
-Result<SecretBytes> agree(EVP_PKEY* own, EVP_PKEY* peer, ByteView ephemeral, ByteView recipient,
-                          const Uuid& manager, const Uuid& owner) {
-    const KeyContext context(EVP_PKEY_CTX_new(own, nullptr));
-    SecretBytes shared(key_size);
-    std::size_t size = shared.size();
-    // set_peer also checks that the point is on the curve.
-    if (!context || EVP_PKEY_derive_init(context.get()) != 1 ||
-        EVP_PKEY_derive_set_peer(context.get(), peer) != 1 ||
-        EVP_PKEY_derive(context.get(), shared.span().data(), &size) != 1 || size != key_size) {
-        return fail(Errc::corrupt, "the two keys of an escrow do not fit");
-    }
-    const Bytes salt = ByteWriter().bytes(ephemeral).bytes(recipient).take();
-    const Bytes info = ByteWriter()
-                           .bytes(as_bytes("xen-vtpm escrow 2"))
-                           .bytes(manager.bytes())
-                           .bytes(owner.bytes())
-                           .take();
-    return hkdf_sha256(shared.view(), salt, info, key_size);
+// What a wrapped key is bound to: the vault, and whose key it is.
+Bytes about(const Uuid& manager, const Uuid& owner) {
+    return ByteWriter()
+        .bytes(as_bytes("xen-vtpm escrow 2"))
+        .bytes(manager.bytes())
+        .bytes(owner.bytes())
+        .take();
 }
 
 struct Envelope {
@@ -154,22 +86,14 @@ Result<Envelope> parse(ByteView blob) {
 }  // namespace
 
 Result<SecretBytes> make_recovery_key() {
-    VTPM_TRY(const Key key, make_key());
-    VTPM_TRY(const Bytes point, point_of(key.get()));
-    BIGNUM* raw = nullptr;
-    SecretBytes scalar(scalar_size);
-    const bool got = EVP_PKEY_get_bn_param(key.get(), OSSL_PKEY_PARAM_PRIV_KEY, &raw) == 1;
-    const Number number(raw);
-    if (!got || BN_bn2binpad(number.get(), scalar.span().data(), static_cast<int>(scalar_size)) !=
-                    static_cast<int>(scalar_size)) {
-        return openssl_failed("reading a new key");
-    }
-    return recovery_key_text(scalar, point);
+    VTPM_TRY(const P256Key key, P256Key::random());
+    VTPM_TRY(const SecretBytes scalar, key.scalar());
+    return recovery_key_text(scalar, key.point());
 }
 
 Result<Bytes> recovery_public(const SecretBytes& pem) {
-    VTPM_TRY(const Key key, key_of_pem(pem));
-    return point_of(key.get());
+    VTPM_TRY(const P256Key key, key_of_pem(pem));
+    return key.point();
 }
 
 Result<Bytes> recovery_public(std::string_view pem) {
@@ -179,46 +103,38 @@ Result<Bytes> recovery_public(std::string_view pem) {
     if (!key || EVP_PKEY_is_a(key.get(), "EC") != 1)
         return fail(Errc::invalid_argument, "not a P-256 public key in PEM");
     VTPM_TRY(const Bytes point, point_of(key.get()));
-    VTPM_CHECK(key_of_point(point));  // P-256 and no other curve
+    VTPM_CHECK(check_point(point));  // P-256 and no other curve
     return point;
 }
 
 Result<Bytes> make_escrow(ByteView recovery_public_point, const EscrowedKey& key) {
-    VTPM_TRY(const Key recipient, key_of_point(recovery_public_point));
-    VTPM_TRY(const Key ephemeral, make_key());
-    VTPM_TRY(const Bytes ephemeral_point, point_of(ephemeral.get()));
-    VTPM_TRY(const SecretBytes wrapping, agree(ephemeral.get(), recipient.get(), ephemeral_point,
-                                               recovery_public_point, key.manager, key.owner));
-    VTPM_TRY(const Bytes wrapped, wrap_key(wrapping, key.key));
+    VTPM_TRY(const WrappedFor wrapped,
+             wrap_for(recovery_public_point, about(key.manager, key.owner), key.key));
     return ByteWriter()
         .bytes(as_bytes(magic))
         .u32(escrow_version)
         .bytes(key.manager.bytes())
         .bytes(key.owner.bytes())
         .sized(recovery_public_point)
-        .sized(ephemeral_point)
-        .sized(wrapped)
+        .sized(wrapped.ephemeral)
+        .sized(wrapped.wrapped)
         .take();
 }
 
 Result<EscrowedKey> open_escrow(const SecretBytes& pem, ByteView blob) {
-    VTPM_TRY(const Key own, key_of_pem(pem));
-    VTPM_TRY(const Bytes own_point, point_of(own.get()));
+    VTPM_TRY(const P256Key own, key_of_pem(pem));
     auto envelope = parse(blob);
     if (!envelope) {
         if (envelope.error().code == Errc::unsupported)
             return tl::make_unexpected(envelope.error());
         return fail(Errc::corrupt, "the escrow is damaged");
     }
-    if (!equal_constant_time(own_point, envelope->recipient)) {
+    if (!equal_constant_time(own.point(), envelope->recipient)) {
         return fail(Errc::invalid_argument, "this is not the recovery key of this vault");
     }
-    VTPM_TRY(const Key ephemeral, key_of_point(envelope->ephemeral));
-    VTPM_TRY(const SecretBytes wrapping,
-             agree(own.get(), ephemeral.get(), envelope->ephemeral, envelope->recipient,
-                   envelope->manager, envelope->owner));
     EscrowedKey out{envelope->manager, envelope->owner, {}};
-    VTPM_TRY(out.key, unwrap_key(wrapping, envelope->wrapped));
+    VTPM_TRY(out.key, unwrap_with(own, envelope->ephemeral, about(out.manager, out.owner),
+                                  envelope->wrapped));
     if (out.key.size() != key_size)
         return fail(Errc::corrupt, "the escrow is damaged");
     return out;

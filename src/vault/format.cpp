@@ -36,9 +36,8 @@ constexpr std::array tables{
           "CREATE TABLE instances(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, tpm INTEGER,"
           " sync INTEGER, group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
           " generation INTEGER, sequence INTEGER, created INTEGER, committed INTEGER,"
-          " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB, "
-          "digest_1 BLOB, digest_2 BLOB,"
-          " digest_3 BLOB, mac BLOB)"},
+          " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB,"
+          " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, mac BLOB)"},
     // Who did what to what and when, see journal.h; `mac` covers the line and the one before it.
     Table{"journal",
           "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"
@@ -48,6 +47,10 @@ constexpr std::array tables{
           "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"
           " REFERENCES instances(id), generation INTEGER, sequence INTEGER, anchor BLOB,"
           " content BLOB)"},
+    // See ticket_table.h; covered by the MAC of `total`.
+    Table{"tickets",
+          "CREATE TABLE tickets(id INTEGER PRIMARY KEY, nonce BLOB, group_uuid BLOB,"
+          " made INTEGER)"},
     // One row: a MAC over the set of all other rows, so that none is missing or older, and where
     // that state stands: so many writes after an anchor. `journal` is the MAC of its last line.
     Table{"total",

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "format.h"
+#include "transfer.h"
 
 namespace vtpm::vault {
 namespace {
@@ -13,6 +14,8 @@ constexpr std::int64_t max_integer = std::numeric_limits<std::int64_t>::max();
 bool makes_sense(const InstanceRow& row) {
     const auto& facts = row.facts;
     if (!valid_name(facts.name) || facts.tpm == 0)
+        return false;
+    if (facts.state == InstanceState::exported && row.move.empty())
         return false;
     const bool any_record =
         std::any_of(row.digests.begin(), row.digests.end(), [](const auto& d) { return !!d; });
@@ -66,6 +69,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
     optional_hash(row.last_store);
     for (const auto& digest : row.digests)
         optional_hash(digest);
+    writer.sized(row.move);
     return hmac_sha256(meta_key.view(), writer.written());
 }
 
@@ -93,10 +97,15 @@ InstanceRow read_row(const Statement& statement, const Uuid& manager, const Secr
     row.last_store = columns.optional_hash();
     for (auto& digest : row.digests)
         digest = columns.optional_hash();
+    row.move = columns.optional_bytes();
     row.mac = columns.hash();
     row.mac_as_read = mac_of(row, manager, meta_key);
     row.sound =
         columns.sound() && equal_constant_time(row.mac_as_read, row.mac) && makes_sense(row);
+    if (const auto move = Move::parse(row.move); row.sound && move) {
+        facts.peer = move->peer;
+        facts.moved = move->at;
+    }
     if (!row.sound) {
         row.what_is_wrong = "its row in vault.db does not verify";
         facts.state = InstanceState::quarantined;

@@ -27,6 +27,7 @@ struct InstanceRow {
     std::optional<Hash> last_store;              // keyed hash of the last accepted store()
     std::array<std::optional<Hash>, 3> digests;  // of the records, by index_of(kind)
     std::array<std::uint64_t, 3> sizes{};        // of their plaintexts; facts.bytes is the sum
+    Bytes move;  // see transfer.h; empty if it has neither come from elsewhere nor gone there
     Hash mac{};
 
     Hash mac_as_read{};         // of the contents that were read; a sound row's mac
@@ -35,6 +36,7 @@ struct InstanceRow {
     std::string what_is_wrong;  // if it is in quarantine
 
     bool deleted() const { return sound && facts.state == InstanceState::deleted; }
+    bool exported() const { return sound && facts.state == InstanceState::exported; }
     bool quarantined() const { return !what_is_wrong.empty(); }
 };
 
@@ -44,7 +46,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
 inline constexpr std::string_view instance_columns =
     "id, group_id, uuid, name, tpm, sync, group_uuid, state, generation, sequence, created, "
     "committed,"
-    " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, mac";
+    " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, move, mac";
 // Of a row that is not sound, `mac` is the stored one, or zero if that is not readable.
 InstanceRow read_row(const Statement& row, const Uuid& manager, const SecretBytes& meta_key);
 

@@ -126,7 +126,7 @@ Result<void> InstanceTable::prepare() {
     // Not REPLACE: that deletes the old row, which records refer to.
     VTPM_TRY(put_, database_->prepare(
                        "INSERT INTO instances(" + std::string(instance_columns) +
-                       ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                       ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                        " ON CONFLICT(id) DO UPDATE SET group_id = excluded.group_id,"
                        " uuid = excluded.uuid, name = excluded.name, tpm = excluded.tpm,"
                        " sync = excluded.sync,"
@@ -137,7 +137,7 @@ Result<void> InstanceTable::prepare() {
                        " bytes_3 = excluded.bytes_3, wrapped_key = excluded.wrapped_key,"
                        " last_store = excluded.last_store, digest_1 = excluded.digest_1,"
                        " digest_2 = excluded.digest_2, digest_3 = excluded.digest_3,"
-                       " mac = excluded.mac"));
+                       " move = excluded.move, mac = excluded.mac"));
     VTPM_TRY(erase_records_, database_->prepare("DELETE FROM records WHERE instance_id = ?"));
     VTPM_TRY(erase_, database_->prepare("DELETE FROM instances WHERE id = ?"));
     VTPM_TRY(put_total_, database_->prepare(std::string(put_total)));
@@ -322,6 +322,7 @@ Result<void> InstanceTable::write(const InstanceRow& row) {
     };
     const auto key =
         row.wrapped_key.empty() ? std::nullopt : std::optional<ByteView>(row.wrapped_key);
+    const auto move = row.move.empty() ? std::nullopt : std::optional<ByteView>(row.move);
     return put_->run(row.id, row.group_id, facts.uuid.bytes(), std::string_view(facts.name),
                      std::int64_t{facts.tpm}, std::int64_t{facts.sync ? 1 : 0}, facts.group.bytes(),
                      static_cast<std::int64_t>(facts.state), std::int64_t{facts.generation},
@@ -330,7 +331,7 @@ Result<void> InstanceTable::write(const InstanceRow& row) {
                      static_cast<std::int64_t>(row.sizes[1]),
                      static_cast<std::int64_t>(row.sizes[2]), key, or_null(row.last_store),
                      or_null(row.digests[0]), or_null(row.digests[1]), or_null(row.digests[2]),
-                     ByteView(row.mac));
+                     move, ByteView(row.mac));
 }
 
 void InstanceTable::quarantine(const Uuid& uuid, std::string_view why) {

@@ -9,6 +9,7 @@
 //            |        leaves the anchor that the chip's cell names as it is
 //            +- HKDF "xen-vtpm K_journal 1" MACs of the journal's lines
 //   K_grp   32 bytes, sealed to the chip by itself, independent of K_root
+//    +- HKDF "xen-vtpm K_import 1"  the P-256 key that packages for the group are for; transfer.h
 //    +- AES-256-KW: K_inst, random per instance and generation; lies in the instance's row only
 //        +- HKDF "xen-vtpm K_store 1"  tells a repeated store() from another one
 //        +- HKDF(salt per record)      see record_cipher.h

@@ -27,10 +27,12 @@ Result<void> SqliteVault::open_disk() {
         return {};
     auto disk = std::make_unique<Disk>();
     VTPM_TRY(disk->database, Database::open(files.database()));
+    Database::remove_copy(files.copy());
     VTPM_CHECK(check_format(*disk->database));
     VTPM_CHECK(disk->database->use_log());
     VTPM_TRY(disk->record, read_vault_record(*disk->database));
     VTPM_TRY(disk->groups, read_group_records(*disk->database));
+    VTPM_TRY(disk->tickets, read_tickets(*disk->database));
     if (disk->find_group(disk->record.default_group) == nullptr)
         return fail(Errc::corrupt, "vault.db has lost the row of the default group");
     // The log is there now. SQLite syncs its name, too, but does not ask whether that went well.
@@ -142,19 +144,25 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
     event.action = change.action;
     event.subject = change.subject;
     VTPM_TRY(const auto line, open.journal->next(event, open.instances->beside().journal));
-    const Beside beside{surroundings_of(change.record.value_or(before), groups), line.mac};
+    const Beside beside{surroundings_of(change.record.value_or(before), groups,
+                                        change.tickets.value_or(disk_->tickets)),
+                        line.mac};
     const auto write_all = [&]() -> Result<void> {
         VTPM_CHECK(open.journal->write(line));
         if (change.record)
             VTPM_CHECK(write(*disk_->database, *change.record));
         for (const auto& group : change.groups)
             VTPM_CHECK(write(*disk_->database, group));
+        if (change.tickets)
+            VTPM_CHECK(write_tickets(*disk_->database, *change.tickets));
         return change.also ? change.also() : Result<void>();
     };
     VTPM_CHECK(open.instances->commit_all(std::move(change.rows), beside, write_all));
     if (change.record)
         disk_->record = std::move(*change.record);
     disk_->groups = std::move(groups);
+    if (change.tickets)
+        disk_->tickets = std::move(*change.tickets);
     wrote(urgent);
     return {};
 }
@@ -241,6 +249,13 @@ Result<const InstanceRow*> SqliteVault::Unlocked::usable(const Uuid& uuid) const
     return row;
 }
 
+Result<const InstanceRow*> SqliteVault::Unlocked::served(const Uuid& uuid) const {
+    VTPM_TRY(const InstanceRow* const row, usable(uuid));
+    if (row->exported())
+        return tl::make_unexpected(exported_away(*row));
+    return row;
+}
+
 Result<const SecretBytes*> SqliteVault::Unlocked::group_key(std::int64_t group) const {
     if (const auto key = group_keys.find(group); key != group_keys.end())
         return &key->second;
@@ -263,11 +278,13 @@ Result<const GroupRecord*> SqliteVault::Disk::live_group(const Uuid& uuid) const
     return group;
 }
 
-Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups) {
+Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups,
+                     const std::vector<OpenTicket>& tickets) {
     ByteWriter writer;
     writer.bytes(record.mac).u64(groups.size());
     for (const auto& group : groups)
         writer.bytes(group.mac);
+    writer.bytes(digest_of(tickets));
     return sha256(writer.written());
 }
 

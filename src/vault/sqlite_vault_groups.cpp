@@ -175,9 +175,12 @@ Result<void> SqliteVault::remove_group(const Uuid& uuid) {
             VTPM_CHECK(erase_approval(*disk_->database, row.id));
         return {};
     };
+    auto tickets = disk_->tickets;
+    std::erase_if(tickets, [&](const OpenTicket& ticket) { return ticket.group == uuid; });
     VTPM_CHECK(make({.action = "group-delete",
                      .subject = subject_of(changed.name, uuid),
                      .groups = {changed},
+                     .tickets = std::move(tickets),
                      .also = erase_approvals},
                     true));
     open->group_keys.erase(changed.id);

@@ -9,20 +9,6 @@ namespace {
 
 constexpr std::size_t min_prefix_digits = 4;
 
-Result<void> check_name(const InstanceTable& instances, std::string_view name) {
-    if (!valid_name(name)) {
-        return fail(
-            Errc::invalid_argument,
-            "a name is 1 to 64 of A-Z a-z 0-9 . _ -, does not begin with - or ., and is not "
-            "a uuid");
-    }
-    if (instances.find_name(name) != nullptr) {
-        return fail(Errc::already_exists,
-                    "there is an instance named " + std::string(name) + " already");
-    }
-    return {};
-}
-
 // In lower case, or empty if it cannot be the beginning of a uuid.
 std::string uuid_prefix(std::string_view selector) {
     std::string prefix;
@@ -49,17 +35,35 @@ Result<Uuid> unused_uuid(const InstanceTable& instances, const std::optional<Uui
             "instance " + uuid.to_string() +
                 (row->deleted() ? " was deleted; a uuid is not used twice" : " is there already"));
     }
-    // It may be the one whose row is damaged beyond telling: unreadable never means new.
-    if (wanted && instances.in_doubt()) {
-        return fail(
-            Errc::corrupt,
-            "rows of vault.db are damaged, so that nobody can say that this uuid is unused; "
-            "delete the instances in quarantine first, or let a uuid be chosen");
-    }
+    if (wanted)
+        VTPM_CHECK(check_no_doubt(instances));
     return uuid;
 }
 
 }  // namespace
+
+Result<void> check_name(const InstanceTable& instances, std::string_view name) {
+    if (!valid_name(name)) {
+        return fail(
+            Errc::invalid_argument,
+            "a name is 1 to 64 of A-Z a-z 0-9 . _ -, does not begin with - or ., and is not "
+            "a uuid");
+    }
+    if (instances.find_name(name) != nullptr) {
+        return fail(Errc::already_exists,
+                    "there is an instance named " + std::string(name) + " already");
+    }
+    return {};
+}
+
+// Such a row may be that of any uuid: unreadable never means new.
+Result<void> check_no_doubt(const InstanceTable& instances) {
+    if (!instances.in_doubt())
+        return {};
+    return fail(Errc::corrupt,
+                "rows of vault.db are damaged, so that nobody can say that this uuid is unused; "
+                "delete the instances in quarantine first, or let a uuid be chosen");
+}
 
 Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     VTPM_TRY(Unlocked* const open, unlocked());
@@ -144,14 +148,14 @@ Result<Instance> SqliteVault::get(const Uuid& uuid) {
 
 Result<void> SqliteVault::check_usable(const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
-    VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
+    VTPM_TRY(const InstanceRow* const row, open->served(uuid));
     VTPM_CHECK(open->group_key(row->group_id));
     return {};
 }
 
 Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     VTPM_TRY(Unlocked* const open, unlocked());
-    VTPM_TRY(const InstanceRow* const old, open->usable(uuid));
+    VTPM_TRY(const InstanceRow* const old, open->served(uuid));
     if (old->facts.name == name)
         return old->facts;
     VTPM_CHECK(check_name(*open->instances, name));
@@ -172,6 +176,12 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
         VTPM_CHECK(open->usable(uuid));
     }
     InstanceRow row = *old;
+    row.move.clear();
+    return erase(std::move(row), "delete", "");
+}
+
+// Whatever the row was, it is that of a deleted instance now.
+Result<void> SqliteVault::erase(InstanceRow row, std::string_view action, std::string_view why) {
     row.facts.state = InstanceState::deleted;
     row.facts.bytes = 0;
     if (disk_->find_group(row.facts.group) == nullptr || !row.sound) {
@@ -190,8 +200,10 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
     if (row.facts.tpm == 0)
         row.facts.tpm = 1;
     const std::int64_t id = row.id;
-    Change change{.action = "delete", .subject = subject_of(row.facts.name, uuid)};
-    change.rows.push_back({std::move(row), [&] { return open->records->erase_all(id); }});
+    RecordTable& records = *unlocked_->records;
+    Change change{.action = std::string(action),
+                  .subject = subject_of(row.facts.name, row.facts.uuid) + std::string(why)};
+    change.rows.push_back({std::move(row), [&records, id] { return records.erase_all(id); }});
     VTPM_CHECK(make(std::move(change), true));
     erase_log();
     return {};

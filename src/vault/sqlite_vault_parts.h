@@ -14,6 +14,7 @@
 #include "key_wrap.h"
 #include "record_cipher.h"
 #include "record_table.h"
+#include "ticket_table.h"
 #include "vault_record.h"
 #include "vtpm/vault/sqlite_vault.h"
 
@@ -25,6 +26,7 @@ struct SqliteVault::Disk {
     std::unique_ptr<Database> database;
     VaultRecord record;               // verified once unlocked, as are
     std::vector<GroupRecord> groups;  // by id
+    std::vector<OpenTicket> tickets;
 
     // nullptr if there is none. Deleted ones too.
     const GroupRecord* find_group(const Uuid& uuid) const;
@@ -52,6 +54,8 @@ struct SqliteVault::Unlocked {
 
     // Of an instance that may be used. Errc::not_found, or Errc::corrupt for one in quarantine.
     Result<const InstanceRow*> usable(const Uuid& uuid) const;
+    // Of one that lives here: Errc::in_use too if it was exported.
+    Result<const InstanceRow*> served(const Uuid& uuid) const;
 
     // Errc::locked while the group is closed.
     Result<const SecretBytes*> group_key(std::int64_t group) const;
@@ -81,6 +85,7 @@ struct SqliteVault::Change {
     std::vector<InstanceTable::Change> rows = {};
     std::optional<VaultRecord> record = {};
     std::vector<GroupRecord> groups = {};
+    std::optional<std::vector<OpenTicket>> tickets = {};  // all that are open then
     std::function<Result<void>()> also = {};
 };
 
@@ -97,7 +102,17 @@ Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose);
 Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into);
 
 // What belongs to the state of the vault beside the table of instances.
-Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups);
+Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups,
+                     const std::vector<OpenTicket>& tickets);
+
+// Why an exported instance cannot be used.
+Error exported_away(const InstanceRow& row);
+
+// Whether a new instance may be called so.
+Result<void> check_name(const InstanceTable& instances, std::string_view name);
+
+// Errc::corrupt: rows are damaged beyond telling, so that any uuid may have been used.
+Result<void> check_no_doubt(const InstanceTable& instances);
 
 // `name (uuid)`, for the journal.
 std::string subject_of(std::string_view name, const Uuid& uuid);

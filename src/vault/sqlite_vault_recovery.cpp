@@ -163,8 +163,9 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
     VTPM_TRY(Recovery found, find_keys(recovery_key));
     VaultRecord& record = found.record;
     // All that is there has to be whole, and of one state; just which one is the operator's word.
-    VTPM_TRY(InstanceTable instances, InstanceTable::read(database, found.keys, record.manager,
-                                                          surroundings_of(record, found.groups)));
+    VTPM_TRY(InstanceTable instances,
+             InstanceTable::read(database, found.keys, record.manager,
+                                 surroundings_of(record, found.groups, disk_->tickets)));
 
     // The chip as it is now: trust on first use, as at setup.
     VTPM_TRY(record.chip, chip_.identify());
@@ -211,7 +212,8 @@ Result<Anchor> SqliteVault::write_recovered(Recovery& found, InstanceTable& inst
     event.action = "recover";
     event.subject = "what is on the disk counts as the newest state";
     VTPM_TRY(const auto line, journal.next(event, instances.beside().journal));
-    const Beside beside{surroundings_of(record, found.groups), line.mac};
+    // No ticket outlives this: one that is open in an older state may have been used since.
+    const Beside beside{surroundings_of(record, found.groups, {}), line.mac};
     VTPM_TRY(Anchor base, latest_anchor(database, record.manager, found.anchor_key));
     ++base.recoveries;
     VTPM_TRY(const Anchor next, next_anchor(base, cell, instances.state_with(beside), event.at,
@@ -221,11 +223,13 @@ Result<Anchor> SqliteVault::write_recovered(Recovery& found, InstanceTable& inst
         VTPM_CHECK(write(database, record));
         for (const auto& group : found.groups)
             VTPM_CHECK(write(database, group));
+        VTPM_CHECK(write_tickets(database, {}));
         return write(database, next);
     };
     VTPM_CHECK(instances.commit_all({}, beside, write_all));
     disk_->record = record;
     disk_->groups = found.groups;
+    disk_->tickets.clear();
     return next;
 }
 

@@ -45,6 +45,9 @@ Result<Group> SqliteVault::rotate_group(const Uuid& uuid) {
         VTPM_TRY(wrapped.wrapped_key, wrap_key(key, instance_key));
         change.rows.push_back({std::move(wrapped)});
     }
+    // They name the import key that went with the old one.
+    change.tickets = disk_->tickets;
+    std::erase_if(*change.tickets, [&](const OpenTicket& ticket) { return ticket.group == uuid; });
     const std::int64_t id = changed.id;
     change.groups.push_back(std::move(changed));
     VTPM_CHECK(make(std::move(change), true));

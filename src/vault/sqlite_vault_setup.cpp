@@ -132,7 +132,7 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     event.subject = "manager " + record.manager.to_string();
     const Journal::Line line = Journal::first(event, anchor_key, record.manager);
     const Hash state = InstanceTable::empty_state(table_keys, record.manager,
-                                                  {surroundings_of(record, {group}), line.mac});
+                                                  {surroundings_of(record, {group}, {}), line.mac});
     VTPM_TRY(const Anchor first,
              next_anchor(Anchor(), {}, state, unix_seconds(), record.manager, anchor_key));
     VTPM_CHECK(

@@ -31,7 +31,14 @@ Result<LoadedState> load_verified(RecordTable& records, const InstanceRow& row,
 
 Result<LoadedState> SqliteVault::load(const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_CHECK(open->served(uuid));
     VTPM_CHECK(prove(uuid));
+    return read_state(uuid);
+}
+
+// Of an instance that may have been exported.
+Result<LoadedState> SqliteVault::read_state(const Uuid& uuid) {
+    VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
     auto loaded = [&]() -> Result<LoadedState> {
         VTPM_TRY(const SecretBytes key, open->instance_key(*row));

@@ -134,7 +134,7 @@ struct SqliteVault::Batch {
 };
 
 Result<std::uint64_t> SqliteVault::Batch::make(const StoreRequest& request) {
-    VTPM_TRY(const InstanceRow* const on_disk, open.usable(request.uuid));
+    VTPM_TRY(const InstanceRow* const on_disk, open.served(request.uuid));
     const auto before = newest.find(request.uuid);
     const bool alone = before == newest.end();
     InstanceRow row = alone ? *on_disk : changes[before->second].row;

@@ -160,8 +160,9 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
                                         std::move(cell_auth), cell_tag(record.manager)},
                              unlocked->anchor_key.clone());
     VTPM_CHECK(unlocked->epochs->resume());
-    VTPM_TRY(unlocked->instances, InstanceTable::read(database, unlocked->keys, record.manager,
-                                                      surroundings_of(record, disk_->groups)));
+    VTPM_TRY(unlocked->instances,
+             InstanceTable::read(database, unlocked->keys, record.manager,
+                                 surroundings_of(record, disk_->groups, disk_->tickets)));
     VTPM_CHECK(check_newest(*unlocked->epochs, *unlocked->instances));
     VTPM_TRY(unlocked->records, RecordTable::open(database));
     unlocked->journal.emplace(database, unlocked->anchor_key, record.manager);

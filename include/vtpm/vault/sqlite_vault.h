@@ -6,6 +6,7 @@
 // One thread at a time.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,6 +18,11 @@ namespace vtpm::vault {
 
 struct Anchor;
 class InstanceTable;
+class P256Key;
+struct InstanceRow;
+struct PackageHeader;
+struct Ticket;
+using Hash = std::array<std::uint8_t, 32>;
 struct GroupRecord;
 struct KeyBundle;
 
@@ -57,6 +63,14 @@ class SqliteVault : public Vault {
     Result<Instance> rotate_instance(const Uuid& uuid) override;
     Result<Group> rotate_group(const Uuid& group) override;
     Result<void> rotate_root() override;
+
+    Result<MadeTicket> make_ticket(const Uuid& group) override;
+    Result<Exported> export_instance(const Uuid& uuid, ByteView ticket) override;
+    Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) override;
+    Result<Instance> abort_export(const Uuid& uuid) override;
+    Result<Imported> import_package(ByteView package, std::string_view name) override;
+    Result<Imported> receipt_again(ByteView package) override;
+    Result<Fd> backup() override;
 
     Result<std::vector<Event>> journal(std::uint64_t after, std::size_t limit) override;
     Result<void> note(std::string_view action, const Uuid& instance) override;
@@ -102,6 +116,12 @@ class SqliteVault : public Vault {
     Result<void> commit_epoch();
     void wrote(bool urgent);
     void erase_log();
+    Result<void> fence();
+    Result<void> part_with(const InstanceRow& old, const Ticket& ticket, const Hash& ticket_hash);
+    Result<Exported> package_for(const Uuid& uuid, const Ticket& ticket);
+    Result<P256Key> key_for(const PackageHeader& header);
+    Result<LoadedState> read_state(const Uuid& uuid);
+    Result<void> erase(InstanceRow row, std::string_view action, std::string_view why);
     Group describe(const GroupRecord& record) const;
     std::string binding_text() const;
     Result<void> prove(const Uuid& uuid);

@@ -21,10 +21,12 @@
 #include <utility>
 #include <vector>
 
+#include "vtpm/base/fd.h"
 #include "vtpm/base/result.h"
 #include "vtpm/base/secret_bytes.h"
 #include "vtpm/base/uuid.h"
 #include "vtpm/chip/chip.h"
+#include "vtpm/vault/transfer.h"
 
 namespace vtpm::vault {
 
@@ -87,6 +89,18 @@ struct Instance {
     std::int64_t created = 0;      // unix seconds
     std::int64_t committed = 0;    // unix seconds of the last store; 0 if never
     std::uint64_t bytes = 0;       // of plaintext in all its blobs
+    Uuid peer;                     // the manager it was exported to, or imported from
+    std::int64_t moved = 0;        // unix seconds of that; 0: never
+};
+
+struct Exported {
+    Instance instance;
+    Bytes package;
+};
+
+struct Imported {
+    Instance instance;
+    Bytes receipt;
 };
 
 enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
@@ -277,6 +291,29 @@ class Vault {
     virtual Result<Instance> rotate_instance(const Uuid& uuid) = 0;
     virtual Result<Group> rotate_group(const Uuid& group) = 0;
     virtual Result<void> rotate_root() = 0;
+
+    // ---- to another manager's vault, and back from a backup: docs/decisions/0006 ----
+
+    // For one instance that is to be imported into this open group, within ticket_seconds.
+    // Errc::too_large if max_open_tickets are open.
+    virtual Result<MadeTicket> make_ticket(const Uuid& group) = 0;
+    // From here on the instance is used here no more, and the chip knows that before there is a
+    // package. Repeated with the same ticket it gives the package again; Errc::already_exists with
+    // another one. Errc::malformed: that is no ticket.
+    virtual Result<Exported> export_instance(const Uuid& uuid, ByteView ticket) = 0;
+    // The other manager has it: erases it here. Errc::corrupt: not the receipt of its package.
+    virtual Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) = 0;
+    // Used here again, on the word of an operator who knows that nobody has imported it.
+    virtual Result<Instance> abort_export(const Uuid& uuid) = 0;
+    // "": the name it had. Errc::not_found: no such ticket is open; already_exists: the uuid was
+    // used here (other than by one that was exported from here), or the name; invalid_argument: it
+    // is for another manager; corrupt, malformed, too_large: not the package that was made.
+    virtual Result<Imported> import_package(ByteView package, std::string_view name) = 0;
+    // Of a package that was imported: should the first one be lost.
+    virtual Result<Imported> receipt_again(ByteView package) = 0;
+    // A whole copy of the vault as it is now, in a file without a name; Errc::io if the disk is
+    // full.
+    virtual Result<Fd> backup() = 0;
 
     // Lines of the journal after this number, no more than `limit`.
     virtual Result<std::vector<Event>> journal(std::uint64_t after, std::size_t limit) = 0;

@@ -140,3 +140,33 @@ TEST_CASE("keys are opened and checked by file") {
     CHECK_FALSE(accepted({"unlock"}));
     CHECK_FALSE(accepted({"check-recovery-key"}));
 }
+
+TEST_CASE("a TPM leaves with a ticket, and only if that is meant") {
+    const std::vector<std::string> away = {"export", "web1", "--to", "t", "--out", "p"};
+    CHECK(parse(away).understood);
+    CHECK(parse(away).objection.find("cannot be used here") != std::string::npos);
+    CHECK(accepted({"export", "web1", "--to", "t", "--out", "p", "--yes"}));
+    CHECK(accepted({"export", "web1", "--confirm", "r"}));
+    CHECK(accepted({"export", "web1", "--abort", "--yes"}));
+    CHECK(parse({"export", "web1", "--abort"}).objection.find("two TPMs") != std::string::npos);
+    for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+             {"export", "web1", "--yes"},
+             {"export", "web1", "--to", "t", "--yes"},
+             {"export", "web1", "--out", "p", "--yes"},
+             {"export", "web1", "--to", "", "--out", "p", "--yes"},
+             {"export", "web1", "--confirm", "r", "--abort", "--yes"},
+             {"export", "web1", "--confirm", ""},
+             {"import", "p"},
+             {"import", "p", "--receipt-out", "r", "--name", ""},
+             {"import", "p", "--receipt-out", "r", "--again", "--name", "x"},
+             {"ticket"},
+             {"ticket", "--out", "t", "--group", ""},
+             {"backup"}}) {
+        INFO(words.front() << " " << words.back());
+        CHECK_FALSE(accepted(words));
+    }
+    CHECK(accepted({"import", "p", "--receipt-out", "r", "--again"}));
+    CHECK(accepted({"import", "p", "--receipt-out", "r", "--name", "x"}));
+    CHECK(accepted({"ticket", "--out", "t"}));
+    CHECK(accepted({"backup", "f"}));
+}
