@@ -31,10 +31,11 @@ def run(lab: Lab) -> None:
     status, _ = lab.try_create(GuestConfig("malformed", "pv", 'vtpm=["backend=0,uuid=not-a-uuid"]'))
     expect(status != 0, "a malformed uuid was taken")
     vtpm.expect_nothing_left(lab)
+    expect_equal(vtpm.names(lab), ["taken"], "instances after all these refusals")
     lab.check("systemctl stop vtpmmgrd.socket vtpmmgrd.service")
     _refused(lab, "the manager is stopped", taken.uuid, "vtpmmgrd")
     lab.check("systemctl start vtpmmgrd.socket vtpmmgrd.service")
-    expect_equal(vtpm.names(lab), ["taken"], "instances after all these refusals")
+    _refused(lab, "the chip gave the keys once in this boot", taken.uuid, "once a boot")
     with timed("rebooting without a chip"):
         lab.shutdown()
         lab.boot(chip=None)
