@@ -175,7 +175,19 @@ TEST_CASE("tickets and what is known of moves are part of what verifies") {
     const Uuid web1 = h.source.made("web1", "its state");
     h.source.exported(web1, h.target.ticket());
     h.source.vault.reset();
-    sql(h.source.database(), "UPDATE instances SET state = 1");
+    const Bytes move = blob(h.source.database(), "SELECT move FROM instances");
+    for (std::size_t at = 0; at < move.size(); ++at) {
+        INFO("byte " << at << " of what is known of the move");
+        Bytes bad = move;
+        bad[at] ^= 1U;
+        h.source.vault.reset();
+        sql(h.source.database(), "UPDATE instances SET move = x'" + to_hex(bad) + "'");
+        h.source.vault.emplace(h.source.directory(), h.source.chip);
+        REQUIRE(fine(h.source.vault->unlock()));
+        CHECK(error_of(h.source.vault->load(web1)) == Errc::corrupt);
+    }
+    h.source.vault.reset();
+    sql(h.source.database(), "UPDATE instances SET state = 1, move = x'" + to_hex(move) + "'");
     h.source.vault.emplace(h.source.directory(), h.source.chip);
     REQUIRE(fine(h.source.vault->unlock()));
     CHECK(error_of(h.source.vault->load(web1)) == Errc::corrupt);
