@@ -120,7 +120,7 @@ class Killed(rig.RigTest):
         self.assertEqual(self.ledger.failures, [])
         self.assertEqual(self.manager.stop(), 0)
         rig.eventually(lambda: "+++ exited" in trace.read_text(errors="replace"))
-        calls = collections.Counter(re.findall(r"^\d+ (\w+)\(", trace.read_text(errors="replace"),
+        calls = collections.Counter(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"),
                                                re.MULTILINE))
         self.assertEqual(set(calls), set(CALLS))
         return calls
