@@ -94,12 +94,15 @@ void KeyKeeper::hold(Fd memory, std::size_t size) {
 Result<void> KeyKeeper::store(const SecretBytes& keys) {
     VTPM_TRY(Fd memory, sealed_memory(keys));
     const std::string name = std::string(prefix) + std::to_string(++number_);
+    const std::vector<std::string> before = in_store_;
+    in_store_.push_back(name);  // whatever comes of it: it has to be taken out again
     const int fd = memory.get();
     if (::sd_pid_notify_with_fds(0, 0, ("FDSTORE=1\nFDNAME=" + name).c_str(), &fd, 1) <= 0 ||
         ::sd_notify_barrier(0, barrier_microseconds) <= 0) {
         return fail(Errc::unavailable, "systemd does not take the descriptor");
     }
-    for (const auto& old : std::exchange(in_store_, {name}))
+    in_store_ = {name};
+    for (const auto& old : before)
         (void)::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + old).c_str());
     hold(std::move(memory), keys.size());
     return {};
@@ -117,6 +120,9 @@ void KeyKeeper::keep(vault::Vault& vault) {
     const auto done = [&]() -> Result<void> {
         VTPM_TRY(const SecretBytes keys, vault.keys_at_hand());
         VTPM_CHECK(store(keys));
+        // The chip is needed once more for a group that nobody has approved yet.
+        if (vault.status().closed_groups > 0 && latch == vault::LatchState::open)
+            return fail(Errc::locked, "a group is closed; the latch closes once all are open");
         return vault.close_latch();
     }();
     if (!done) {

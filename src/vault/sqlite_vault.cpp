@@ -77,6 +77,8 @@ Status SqliteVault::status() {
         status.reason = Error{Errc::corrupt, NextAction::ask_operator,
                               std::to_string(status.quarantined) +
                                   " of the instances do not verify and are in quarantine"};
+    } else if (latch_lost_) {
+        status.reason = latch_lost_;
     } else if (late_commit_) {
         status.reason = Error{late_commit_->code, late_commit_->next,
                               "the chip does not take the commit: " + late_commit_->context};
@@ -164,7 +166,11 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
     if (change.tickets)
         disk_->tickets = std::move(*change.tickets);
     wrote(urgent);
-    return {};
+    if (unlocked_)
+        return {};
+    // What the caller holds of the open vault is gone.
+    return fail(reason_->code, reason_->next,
+                "it is written down, but the vault is locked now: " + reason_->context);
 }
 
 // What was overwritten in the database (secure_delete) still lies in older frames of its log.

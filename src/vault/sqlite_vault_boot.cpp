@@ -57,6 +57,12 @@ Result<void> SqliteVault::approve(const Uuid& uuid, const chip::Approval& approv
     }
     if (binds_nothing(approval.pcrs))
         return binding_nothing();
+    for (const std::uint8_t number : group->pcrs) {
+        if (!approval.pcrs.contains(number))
+            return fail(Errc::invalid_argument, "a statement without PCR " +
+                                                    std::to_string(number) +
+                                                    ", which this group's approvals are about");
+    }
     VTPM_CHECK(chip_.check_approval(*binding.approver, approval));
     Database& database = *disk_->database;
     VTPM_TRY(const auto rows, read_approvals(database, uuid));

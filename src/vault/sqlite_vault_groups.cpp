@@ -33,6 +33,9 @@ Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupReco
         into.pcrs.assign(usual_pcrs.begin(), usual_pcrs.end());
     std::sort(into.pcrs.begin(), into.pcrs.end());
     into.pcrs.erase(std::unique(into.pcrs.begin(), into.pcrs.end()), into.pcrs.end());
+    // TCG PC Client Platform TPM Profile, table of PCR attributes: anybody may reset these two.
+    if (std::all_of(into.pcrs.begin(), into.pcrs.end(), [](auto n) { return n == 16 || n == 23; }))
+        return fail(Errc::invalid_argument, "PCRs 16 and 23 can be reset by anybody on any boot");
     VTPM_TRY(const auto now, chip.read_pcrs(into.pcrs));
     if (binds_nothing(now)) {
         return fail(Errc::invalid_argument,
@@ -109,6 +112,12 @@ Result<Group> SqliteVault::create_group(std::string_view name, const ApproverWis
     group.uuid = Uuid::random();
     group.name = name;
     VTPM_CHECK(take_approver(chip_, approver, group));
+    if (approver.key.empty()) {
+        // Not unbound by oversight on a host that is bound.
+        const GroupRecord& standard = *disk_->find_group(record.default_group);
+        group.approver = standard.approver;
+        group.pcrs = standard.pcrs;
+    }
     VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
     group.key_check = group_key_check(key);
     VTPM_TRY(group.key, seal_key(chip_, key, binding_of(record, group)));
@@ -135,9 +144,10 @@ Result<Group> SqliteVault::open_group(const Uuid& uuid) {
         open->closed.insert_or_assign(group->id, key.error());
         return tl::make_unexpected(std::move(key).error());
     }
+    const std::int64_t id = group->id;
     VTPM_CHECK(make({.action = "group-open", .subject = subject_of(group->name, uuid)}, false));
-    open->closed.erase(group->id);
-    open->group_keys.insert_or_assign(group->id, std::move(*key));
+    open->closed.erase(id);
+    open->group_keys.insert_or_assign(id, std::move(*key));
     return describe(*disk_->find_group(uuid));
 }
 

@@ -16,29 +16,38 @@ Result<void> check_escrow(const SecretBytes& recovery_key, ByteView escrow, cons
 
 }  // namespace
 
-// Puts every key that is at hand into a new escrow. A closed group's key cannot be.
-Result<void> SqliteVault::escrow_to(ByteView recovery_point, std::string_view action) {
+// Puts every key that is at hand into a new escrow. A closed group's key cannot be. With the
+// private key at hand the escrows are opened before the old ones go.
+Result<void> SqliteVault::escrow_to(ByteView recovery_point, const SecretBytes& recovery_key) {
     VTPM_CHECK(chip_.expect(disk_->record.chip));  // it may have been swapped since the start
     if (!unlocked_->closed.empty())
         return fail(Errc::locked,
                     "a group is closed, so its key cannot be put into escrow; open "
                     "it or delete it first");
-    Change change{.action = std::string(action),
+    // The old key must not go while the chip may name another state: it would be needed then.
+    VTPM_CHECK(commit_epoch());
+    const auto escrow = [&](const Uuid& owner, const SecretBytes& key) -> Result<Bytes> {
+        VTPM_TRY(Bytes made,
+                 make_escrow(recovery_point, {disk_->record.manager, owner, key.clone()}));
+        if (!recovery_key.empty())
+            VTPM_CHECK(check_escrow(recovery_key, made, owner, key));
+        return made;
+    };
+    Change change{.action = "recovery-key",
                   .subject = "SHA-256 " + to_hex(sha256(recovery_point)).substr(0, 16)};
     change.record = disk_->record;
     change.record->recovery_point = Bytes(recovery_point.begin(), recovery_point.end());
-    VTPM_TRY(change.record->escrow,
-             make_escrow(recovery_point, {change.record->manager, change.record->manager,
-                                          unlocked_->root.clone()}));
+    VTPM_TRY(change.record->escrow, escrow(disk_->record.manager, unlocked_->root));
     for (GroupRecord group : disk_->groups) {
         const auto key = unlocked_->group_keys.find(group.id);
         if (key == unlocked_->group_keys.end())
             continue;
-        VTPM_TRY(group.escrow, make_escrow(recovery_point, {change.record->manager, group.uuid,
-                                                            key->second.clone()}));
+        VTPM_TRY(group.escrow, escrow(group.uuid, key->second));
         change.groups.push_back(std::move(group));
     }
-    return make(std::move(change), true);
+    VTPM_CHECK(make(std::move(change), true));
+    erase_log();
+    return {};
 }
 
 Result<SetupOutcome> SqliteVault::replace_recovery_key(std::string_view recovery_public_pem) {
@@ -47,14 +56,15 @@ Result<SetupOutcome> SqliteVault::replace_recovery_key(std::string_view recovery
     outcome.manager = disk_->record.manager;
     if (!recovery_public_pem.empty()) {
         VTPM_TRY(const Bytes point, recovery_public(recovery_public_pem));
-        VTPM_CHECK(escrow_to(point, "recovery-key"));
+        VTPM_CHECK(escrow_to(point, {}));
         return outcome;
     }
-    VTPM_TRY(SecretBytes pem, make_recovery_key());
-    VTPM_TRY(const Bytes point, recovery_public(pem));
-    VTPM_CHECK(escrow_to(point, "recovery-key"));
-    VTPM_CHECK(check_recovery_key(pem));
-    outcome.recovery_key_pem = std::move(pem);
+    VTPM_TRY(outcome.recovery_key_pem, make_recovery_key());
+    VTPM_TRY(const Bytes point, recovery_public(outcome.recovery_key_pem));
+    const auto done = escrow_to(point, outcome.recovery_key_pem);
+    // Once it is the vault's it has to reach its owner, whatever else went wrong.
+    if (!done && disk_->record.recovery_point != point)
+        return tl::make_unexpected(done.error());
     return outcome;
 }
 
@@ -81,6 +91,7 @@ struct SqliteVault::Recovery {
     std::map<std::int64_t, SecretBytes> group_keys;
     VaultRecord record;
     std::vector<GroupRecord> groups;
+    std::vector<NewIndex> made = {};  // in the chip; given back if the recovery fails
 };
 
 // Keys that have proved to be the vault's.
@@ -125,12 +136,14 @@ Result<void> SqliteVault::seal_again(Recovery& found) {
         if (there.error().code != Errc::wrong_cell)
             return tl::make_unexpected(there.error());
         VTPM_TRY(const auto counter, chip_.define_counter(counter_tag(record.manager)));
+        found.made.emplace_back(chip_, counter.index);
         record.counter = counter.index;
     }
     if (const auto there = latch ? chip_.latch_closed(*latch) : Result<bool>(false); !there) {
         if (there.error().code != Errc::wrong_cell)
             return tl::make_unexpected(there.error());
         VTPM_TRY(const auto made, chip_.define_latch(latch_tag(record.manager)));
+        found.made.emplace_back(chip_, made.index);
         record.latch = made.index;
         record.latch_value = static_cast<std::int64_t>(made.value);
     }
@@ -152,12 +165,30 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
         disk_.reset();
         VTPM_CHECK(open_disk());
     }
-    const auto opened = unlock();
+    auto opened = unlock();
     if (opened)
         return fail(Errc::invalid_argument, "the vault is open: there is nothing to recover");
-    // A chip that is busy or away is no reason to do without its word.
-    if (!disk_ || opened.error().next == NextAction::retry_later)
+    if (!disk_)
         return opened;
+    const bool no_keys =
+        opened.error().code == Errc::latched || opened.error().code == Errc::not_approved;
+    const auto latch = disk_->record.boot_latch();
+    const auto closed = latch && no_keys ? chip_.latch_closed(*latch) : Result<bool>(false);
+    const bool latch_lost = !closed && closed.error().code == Errc::wrong_cell;
+    if (no_keys && !latch_lost && !recovery_key.empty()) {
+        // Whether it is the newest state shows only with keys. If it is, there is nothing to
+        // accept.
+        VTPM_TRY(const KeySource keys, keys_from_escrow(recovery_key));
+        opened = open_with(keys);
+        if (opened)
+            return make({.action = "unlock", .subject = "with the recovery key"}, true);
+    }
+    // A chip that is busy or away, or does not know this boot, is no reason to do without its word.
+    const Errc why = opened.error().code;
+    if (why != Errc::rolled_back && why != Errc::wrong_cell && why != Errc::wrong_chip &&
+        why != Errc::corrupt && !latch_lost) {
+        return opened;
+    }
     Database& database = *disk_->database;
     VTPM_CHECK(database.check());
     VTPM_TRY(Recovery found, find_keys(recovery_key));
@@ -186,6 +217,8 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
     VTPM_TRY(const Anchor next, write_recovered(found, instances, before));
     if (new_cell)
         new_cell->keep();
+    for (auto& index : found.made)
+        index.keep();
     // Another cell of this manager would go on vouching for the state that it names.
     const chip::Cell cell{static_cast<chip::CellIndex>(record.cell), tag};
     VTPM_CHECK(chip_.remove_other_cells(cell));

@@ -82,13 +82,13 @@ Result<void> SqliteVault::rotate_root() {
     std::swap(open->keys, keys);
     open->instances->recount();
     if (auto done = make(std::move(change), true); !done) {
+        if (!unlocked_)
+            return done;
         std::swap(open->keys, keys);
         open->instances->recount();
         return done;
     }
-    // make() has closed the vault if the chip named another state; the root key is the new one.
-    if (unlocked_)
-        unlocked_->root = std::move(root);
+    open->root = std::move(root);
     erase_log();
     return {};
 }

@@ -46,6 +46,11 @@ Result<SetupOutcome> SqliteVault::setup(const SetupWishes& wishes) {
             return fail(Errc::already_exists,
                         "the vault is set up (manager " + disk_->record.manager.to_string() + ")");
         }
+        if (!wishes.approver.key.empty() || !wishes.latch) {
+            return fail(Errc::already_exists,
+                        "the vault is set up; who approves its boots is changed with vtpmctl "
+                        "approver, and its latch not at all");
+        }
         if (!disk_->record.recovery_point.empty()) {
             return fail(Errc::already_exists,
                         "the vault has a recovery key; if that one is lost, make another with "

@@ -91,11 +91,18 @@ Result<void> SqliteVault::unlock_with_keys(const SecretBytes& keys) {
 }
 
 Result<void> SqliteVault::unlock_with_recovery_key(const SecretBytes& recovery_key) {
-    if (unlocked_)
-        return fail(Errc::invalid_argument, "the vault is open already");
     VTPM_CHECK(disk());
     VTPM_TRY(const KeySource keys, keys_from_escrow(recovery_key));
+    if (unlocked_ && unlocked_->closed.empty())
+        return fail(Errc::invalid_argument, "the vault is open already, and all its groups are");
     VTPM_CHECK(open_with(keys));
+    for (const auto& group : disk_->groups) {
+        if (!unlocked_->closed.contains(group.id))
+            continue;
+        VTPM_TRY(SecretBytes key, checked_group_key(group, keys));
+        unlocked_->closed.erase(group.id);
+        unlocked_->group_keys.insert_or_assign(group.id, std::move(key));
+    }
     return make({.action = "unlock", .subject = "with the recovery key"}, true);
 }
 
@@ -125,10 +132,37 @@ Result<void> SqliteVault::open_with(const KeySource& keys) {
     if (unlocked_)
         return {};
     auto done = try_open(keys);
-    reason_.reset();
-    if (!done)
+    // That somebody meddles with the state must not be hidden by keys that cannot be had just now.
+    const bool alarm =
+        reason_ && (reason_->code == Errc::rolled_back || reason_->code == Errc::wrong_cell);
+    const bool no_keys =
+        !done && (done.error().code == Errc::latched || done.error().code == Errc::not_approved);
+    if (done) {
+        reason_.reset();
+    } else if (!alarm || !no_keys) {
         reason_ = done.error();
+    }
     return done;
+}
+
+// A latch that was removed or replaced is shut for good.
+Result<void> SqliteVault::look_at_latch() {
+    latch_lost_.reset();
+    latch_closed_ = false;
+    const auto latch = disk_->record.boot_latch();
+    if (!latch)
+        return {};
+    const auto closed = chip_.latch_closed(*latch);
+    if (!closed && closed.error().code != Errc::wrong_cell)
+        return tl::make_unexpected(closed.error());
+    latch_closed_ = closed.value_or(true);
+    if (!closed) {
+        latch_lost_ = Error{Errc::wrong_cell, NextAction::ask_operator,
+                            closed.error().context +
+                                ": after the next start the chip gives no keys. Have the recovery "
+                                "key ready for vtpmctl recover, or export the instances now"};
+    }
+    return {};
 }
 
 Result<void> SqliteVault::try_open(const KeySource& keys) {
@@ -167,9 +201,7 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
     VTPM_TRY(unlocked->records, RecordTable::open(database));
     unlocked->journal.emplace(database, unlocked->anchor_key, record.manager);
     VTPM_CHECK(VaultDirectory(directory_).mark(record.manager));
-    // One that was replaced opens nothing either.
-    const auto latch = record.boot_latch();
-    latch_closed_ = latch && chip_.latch_closed(*latch).value_or(true);
+    VTPM_CHECK(look_at_latch());
     unlocked_ = std::move(unlocked);
     if (auto folded = fold(); !folded) {
         unlocked_.reset();
@@ -188,7 +220,8 @@ Result<void> SqliteVault::open_groups(Unlocked& into, const KeySource& keys) con
         auto key = checked_group_key(group, keys);
         if (key) {
             into.group_keys.emplace(group.id, std::move(*key));
-        } else if (disk_->is_default(group) || key.error().next == NextAction::retry_later) {
+        } else if (disk_->is_default(group) || key.error().next == NextAction::retry_later ||
+                   key.error().next == NextAction::retry) {
             return tl::make_unexpected(std::move(key).error());
         } else {
             into.closed.emplace(group.id, std::move(key).error());

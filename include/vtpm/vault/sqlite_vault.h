@@ -99,6 +99,7 @@ class SqliteVault : public Vault {
     Result<void> open_disk();
     Result<void> open_with(const KeySource& keys);
     Result<void> try_open(const KeySource& keys);
+    Result<void> look_at_latch();
     Result<void> open_groups(Unlocked& into, const KeySource& keys) const;
     Result<SecretBytes> checked_group_key(const GroupRecord& group, const KeySource& keys) const;
     KeySource keys_from_chip();
@@ -107,7 +108,7 @@ class SqliteVault : public Vault {
     Result<Unlocked*> unlocked();
     Result<Disk*> disk();
     Result<void> make(Change change, bool urgent);
-    Result<void> escrow_to(ByteView recovery_point, std::string_view action);
+    Result<void> escrow_to(ByteView recovery_point, const SecretBytes& recovery_key);
     Result<Recovery> find_keys(const SecretBytes& recovery_key);
     Result<void> seal_again(Recovery& found);
     Result<Anchor> write_recovered(Recovery& found, InstanceTable& instances,
@@ -133,6 +134,7 @@ class SqliteVault : public Vault {
     std::optional<Error> late_commit_;  // why the chip has not taken the last one
     bool erasing_ = false;              // a removed key may still lie in the write-ahead log
     bool latch_closed_ = false;         // in this boot, as far as we know
+    std::optional<Error> latch_lost_;   // it was removed or replaced: no sealed key opens any more
     std::string actor_;
     std::unique_ptr<Disk> disk_;
     std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first

@@ -90,6 +90,8 @@ TEST_CASE("groups that are made, and approvers that come, after the latch was cl
     REQUIRE(fine(f.vault->close_latch()));
     const auto tenant = f.vault->create_group("tenant", {});
     REQUIRE(fine(tenant));
+    CHECK_FALSE(tenant->approver.empty());  // the default group's: not unbound by oversight
+    REQUIRE(fine(f.vault->approve(tenant->uuid, f.signed_for(tenant->uuid))));
     REQUIRE(fine(f.vault->set_approver(f.default_group(), f.approver.wish({4}))));
     f.approve_this_boot();
     const auto made = f.vault->create({"web1", 2, {}, tenant->uuid});

@@ -230,3 +230,61 @@ TEST_CASE("what is not whole is not recovered") {
     CHECK(error_of(f.vault->recover(f.pem)) == Errc::corrupt);
     CHECK(f.vault->status().phase == Phase::locked);
 }
+
+TEST_CASE("a recovery key that could not be used any more is not made") {
+    Fixture f;
+    const auto first = f.vault->setup(with_recovery_key());
+    REQUIRE(fine(first));
+    REQUIRE(fine(f.chip.remove_cell(0x01800100)));  // the commit cell
+    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::wrong_cell);
+    CHECK(f.vault->status().phase == Phase::locked);
+    // The old one is still the vault's.
+    REQUIRE(fine(f.vault->recover(first->recovery_key_pem)));
+    f.reopen_unlocked();
+    CHECK(f.vault->status().freshness->recoveries == 1);
+}
+
+TEST_CASE("a recovery accepts nothing where there is nothing to accept") {
+    Fixture f;
+    const auto outcome = f.vault->setup(with_recovery_key());
+    REQUIRE(fine(outcome));
+    const Uuid uuid = f.made("web1");
+    f.stored(uuid, 0, "old");
+    REQUIRE(fine(f.vault->close()));
+    REQUIRE(fine(f.vault->close_latch()));
+    f.vault.reset();
+    const Bytes old = slurp(f.database());
+    f.vault.emplace(f.directory(), f.chip);
+    SECTION("the newest state, on a boot that has had its keys") {
+        REQUIRE(fine(f.vault->recover(outcome->recovery_key_pem)));
+        CHECK(f.vault->status().freshness->recoveries == 0);
+    }
+    SECTION("an older one") {
+        REQUIRE(fine(f.vault->unlock_with_recovery_key(outcome->recovery_key_pem)));
+        f.stored(uuid, 1, "new");
+        f.close();
+        spit(f.database(), old);
+        f.reopen();
+        CHECK(error_of(f.vault->unlock_with_recovery_key(outcome->recovery_key_pem)) ==
+              Errc::rolled_back);
+        // The alarm stays, whatever is tried next.
+        CHECK(error_of(f.vault->unlock()) == Errc::latched);
+        CHECK(f.vault->status().reason->code == Errc::rolled_back);
+        REQUIRE(fine(f.vault->recover(outcome->recovery_key_pem)));
+        CHECK(f.vault->status().freshness->recoveries == 1);
+    }
+    CHECK(f.loaded(uuid) == "old");
+}
+
+TEST_CASE("closed groups of an open vault open with the recovery key") {
+    Fixture f;
+    const auto outcome = f.vault->setup(with_recovery_key());
+    REQUIRE(fine(outcome));
+    CHECK(error_of(f.vault->unlock_with_recovery_key(outcome->recovery_key_pem)) ==
+          Errc::invalid_argument);
+    const auto tenant = f.vault->create_group("tenant", {});
+    REQUIRE(fine(tenant));
+    REQUIRE(fine(f.vault->close_group(tenant->uuid)));
+    REQUIRE(fine(f.vault->unlock_with_recovery_key(outcome->recovery_key_pem)));
+    CHECK(f.vault->find_group("tenant")->open);
+}
