@@ -248,7 +248,7 @@ Result<PcrValues> pcr_values(EsysConnection& connection, const std::vector<std::
         std::erase_if(left, [&](std::uint8_t number) {
             const bool there = given->count == 1 && got.hash == TPM2_ALG_SHA256 &&
                                number / 8U < got.sizeofSelect &&
-                               (got.pcrSelect[number / 8U] >> (number % 8U) & 1U) != 0;
+                               ((unsigned{got.pcrSelect[number / 8U]} >> (number % 8U)) & 1U) != 0;
             if (!there || next >= values->count || next >= std::size(values->digests) ||
                 values->digests[next].size != std::tuple_size_v<Digest>) {
                 return false;

@@ -136,7 +136,19 @@ Result<void> EsysConnection::flush_raw(TPM2_HANDLE handle) {
     });
 }
 
+namespace {
+
+// tpm2-tss copies what it marshals onto its stack, too, and leaves it there; how deep depends on
+// the build.
+[[gnu::noinline]] void overwrite_dead_stack() {
+    std::array<std::uint8_t, 128UL * 1024> dead;
+    wipe(dead);
+}
+
+}  // namespace
+
 void EsysConnection::overwrite_buffers() {
+    overwrite_dead_stack();
     TPMS_CAPABILITY_DATA* data = nullptr;
     const auto rc =
         Esys_GetCapability(esys_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_COMMANDS,
