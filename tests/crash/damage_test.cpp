@@ -1,5 +1,6 @@
 // Every byte of the database and of its log is changed, and both are cut off at every length: what
 // is served then is right, and a guest that cannot be served is not taken for a new one.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "seed.h"
@@ -55,7 +56,11 @@ std::map<World::Damage, std::size_t> damage(World& world, const Figures& figures
                                             std::size_t stride, bool all_used = false) {
     std::map<World::Damage, std::size_t> outcomes;
     const Bytes good = *image->at(file);
-    for (std::size_t at = 0; at < good.size() && figures.sound(); ++at) {
+    // The log is made of zeros in advance; what was never written says nothing.
+    const auto last = std::find_if(good.rbegin(), good.rend(), [](auto byte) { return byte != 0; });
+    const std::size_t end =
+        file == "vault.db" ? good.size() : static_cast<std::size_t>(good.rend() - last);
+    for (std::size_t at = 0; at < end && figures.sound(); ++at) {
         if ((at + seed()) % stride != 0 && !(all_used && good[at] != 0))
             continue;
         Image damaged = image;
