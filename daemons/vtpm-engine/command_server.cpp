@@ -12,8 +12,8 @@ std::size_t CommandServer::handle(ByteView request, std::uint8_t locality,
     if (!header || header->size != request.size()) {
         return tpm::write_refusal(version_, tpm::Refusal::bad_size, response);
     }
-    if (locality > highest_locality) {
-        return tpm::write_refusal(version_, tpm::Refusal::bad_locality, response);
+    if (const auto why = policy_.objection(version_, request, locality)) {
+        return tpm::write_refusal(version_, *why, response);
     }
     const std::size_t size = execute(request, header->code, locality, response);
     auto changes = engine_.take_changes();

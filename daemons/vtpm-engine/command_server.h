@@ -5,31 +5,32 @@
 #include "cancel_watcher.h"
 #include "state_client.h"
 #include "vtpm/engine/engine.h"
-#include "vtpm/tpm/version.h"
+#include "vtpm/tpm/command_policy.h"
 #include "vtpm/xen/request_handler.h"
 
 namespace vtpm::engine_program {
 
 class CommandServer : public xen::RequestHandler {
   public:
-    CommandServer(tpm::Version version, engine::Engine& engine, StateClient& state,
-                  CancelWatcher& watcher)
-        : version_(version), engine_(engine), state_(state), watcher_(watcher) {}
+    CommandServer(tpm::Version version, tpm::CommandPolicy policy, engine::Engine& engine,
+                  StateClient& state, CancelWatcher& watcher)
+        : version_(version),
+          policy_(std::move(policy)),
+          engine_(engine),
+          state_(state),
+          watcher_(watcher) {}
 
     std::size_t handle(ByteView request, std::uint8_t locality, MutableByteView response) override;
     std::size_t refuse(xen::RequestFault fault, MutableByteView response) override;
 
     std::uint64_t commands() const { return commands_; }
 
-    // The ring's locality byte is the guest kernel's own word; locality 4 is what only hardware may
-    // claim (TCG PC Client TPM Profile, "locality 4").
-    static constexpr std::uint8_t highest_locality = 3;
-
   private:
     std::size_t execute(ByteView request, std::uint32_t ordinal, std::uint8_t locality,
                         MutableByteView response);
 
     tpm::Version version_;
+    tpm::CommandPolicy policy_;
     engine::Engine& engine_;
     StateClient& state_;
     CancelWatcher& watcher_;

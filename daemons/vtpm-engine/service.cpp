@@ -63,7 +63,8 @@ Result<wire::proto::Ready> Service::start_tpm(tpm::Version version, SecretBytes 
     VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
                                std::move(volatile_state), std::move(loaded.seed)}));
     VTPM_CHECK(state_.commit(tpm_->take_changes()));
-    server_ = std::make_unique<CommandServer>(version, *tpm_, state_, ring_.watcher);
+    server_ = std::make_unique<CommandServer>(version, std::move(loaded.policy), *tpm_, state_,
+                                              ring_.watcher);
     wire::proto::Ready ready;
     ready.set_manufactured(manufacture);
     const auto took = std::chrono::steady_clock::now() - begin;
@@ -75,7 +76,8 @@ Result<wire::proto::Ready> Service::start_tpm(tpm::Version version, SecretBytes 
 void Service::fail_tpm(tpm::Version version) {
     server_.reset();
     tpm_ = std::make_unique<FailedTpm>(version);
-    server_ = std::make_unique<CommandServer>(version, *tpm_, state_, ring_.watcher);
+    server_ = std::make_unique<CommandServer>(version, tpm::CommandPolicy(), *tpm_, state_,
+                                              ring_.watcher);
 }
 
 Result<void> Service::wait() {

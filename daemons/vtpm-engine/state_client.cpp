@@ -28,6 +28,16 @@ Result<engine::StateKind> kind_from_number(std::uint32_t number) {
     return fail(Errc::malformed, "vtpmmgrd sent an unknown kind of state");
 }
 
+tpm::CommandPolicy policy_in(const wire::proto::CommandPolicy& message) {
+    tpm::CommandPolicy policy;
+    policy.denied.assign(message.denied().begin(), message.denied().end());
+    if (message.localities() != 0)
+        policy.localities = static_cast<std::uint8_t>(message.localities());
+    policy.vendor = message.vendor();
+    policy.maintenance = message.maintenance();
+    return policy;
+}
+
 }  // namespace
 
 Result<LoadedState> StateClient::load() {
@@ -47,6 +57,7 @@ Result<LoadedState> StateClient::load() {
     }
     VTPM_TRY(const auto seed, reader.bytes(reply.loaded().seed()));
     state.seed = SecretBytes::copy_of(seed);
+    state.policy = policy_in(reply.loaded().policy());
     if (reader.left() != 0)
         return fail(Errc::malformed, "vtpmmgrd sent bytes left over");
     state.sequence = sequence_ = reply.loaded().sequence();

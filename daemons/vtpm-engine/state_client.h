@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "vtpm/engine/engine.h"
+#include "vtpm/tpm/command_policy.h"
 #include "vtpm/wire/channel.h"
 
 namespace vtpm::engine_program {
@@ -13,6 +14,7 @@ struct LoadedState {
     std::uint64_t sequence = 0;  // 0: never stored
     std::vector<engine::StateBlob> blobs;
     SecretBytes seed;
+    tpm::CommandPolicy policy;
 };
 
 class StateClient {

@@ -88,6 +88,26 @@ void describe_import_swtpm(CLI::App& app, ImportSwtpmOptions& options) {
         ->excludes(key);
 }
 
+void describe_policy(CLI::App& app, Arguments& a) {
+    auto* policy = app.add_subcommand("policy", "which commands a TPM executes for its guest");
+    policy->add_option("NAME", a.selector, "a name, a uuid, or the beginning of a uuid")
+        ->required();
+    policy->add_option("--deny", a.policy.deny, "a command to refuse: TPM2_Clear, or 0x126");
+    policy->add_option("--permit", a.policy.permit, "one to refuse no more");
+    policy
+        ->add_option("--localities", a.policy.localities,
+                     "those from which commands are accepted, of 0 to 3")
+        ->delimiter(',')
+        ->check(CLI::Range(0, 3));
+    const auto either_way = [&](const char* words, std::optional<bool>& wish, const char* text) {
+        policy->add_flag_function(
+            words, [&wish](std::int64_t times) { wish = times > 0; }, text);
+    };
+    either_way("--vendor,!--no-vendor", a.policy.vendor, "execute vendors' commands, or not");
+    either_way("--maintenance,!--no-maintenance", a.policy.maintenance,
+               "execute field upgrades and maintenance archives, or not");
+}
+
 void describe_instances(CLI::App& app, Arguments& a) {
     const auto by_name = [&](CLI::App* command) {
         command->add_option("NAME", a.selector, "a name, a uuid, or the beginning of a uuid")
@@ -109,6 +129,7 @@ void describe_instances(CLI::App& app, Arguments& a) {
     auto* rename = app.add_subcommand("rename", "give one another name");
     by_name(rename);
     rename->add_option("NEW-NAME", a.new_name, "its new name")->required();
+    describe_policy(app, a);
     auto* remove = app.add_subcommand("delete", "destroy one and everything in it");
     by_name(remove);
     remove->add_flag("--yes", a.yes, "yes, destroy it");

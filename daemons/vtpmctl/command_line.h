@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "command_policy.h"
 #include "group_commands.h"
 #include "import_swtpm.h"
 #include "policy_commands.h"
@@ -21,6 +22,7 @@ struct Arguments {
     ImportSwtpmOptions import_swtpm;
     std::string selector;  // of a TPM or a group
     std::string new_name;
+    PolicyOptions policy;
     std::string group;
     ApproverOptions approver;
     bool no_approver = false;

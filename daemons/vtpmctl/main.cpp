@@ -29,6 +29,8 @@ const std::map<std::string, Verb>& verbs() {
         {"show", [](Manager& m, const Arguments& a) { return show(m, a.selector, a.output); }},
         {"rename", [](Manager& m,
                       const Arguments& a) { return rename(m, a.selector, a.new_name, a.output); }},
+        {"policy",
+         [](Manager& m, const Arguments& a) { return policy(m, a.selector, a.policy, a.output); }},
         {"delete",
          [](Manager& m, const Arguments& a) { return control::remove(m, a.selector, a.output); }},
         {"rotate", [](Manager& m, const Arguments& a) { return rotate(m, a.rotate, a.output); }},

@@ -44,6 +44,8 @@ Result<AdminSession::Answer> AdminSession::answer_administration(
             return revoke(request.revoke());
         case Request::kRotate:
             return rotate(request.rotate());
+        case Request::kSetPolicy:
+            return set_policy(request.set_policy());
         case Request::kLog:
             return log(request.log());
         default:

@@ -172,6 +172,15 @@ Result<AdminSession::Answer> AdminSession::rename(const wire::proto::Rename& req
     return describe(renamed);
 }
 
+// For the next engine of the instance: one that runs keeps what it was started with.
+Result<AdminSession::Answer> AdminSession::set_policy(const wire::proto::SetPolicy& request) {
+    VTPM_TRY(const auto found, manager_.vault.find(request.selector()));
+    VTPM_TRY(const auto policy, policy_bytes(request.policy()));
+    VTPM_TRY(const auto changed, manager_.vault.set_policy(found.uuid, policy));
+    spdlog::info("instance {} ({}) has a new command policy", found.uuid.to_string(), found.name);
+    return describe(changed);
+}
+
 Result<void> AdminSession::not_in_use(const vault::Instance& instance) const {
     const auto guest = manager_.holders.holder(instance.uuid);
     if (!guest)
@@ -298,6 +307,8 @@ Result<AdminSession::Answer> AdminSession::attach_engine() {
 AdminSession::Answer AdminSession::describe(const vault::Instance& instance) const {
     Answer answer;
     describe(instance, *answer.message.mutable_instance());
+    if (const auto policy = policy_of(instance))
+        *answer.message.mutable_instance()->mutable_policy() = *policy;
     return answer;
 }
 

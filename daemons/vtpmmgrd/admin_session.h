@@ -36,6 +36,7 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> list(const wire::proto::List& request);
     Result<Answer> show(const wire::proto::Select& request);
     Result<Answer> rename(const wire::proto::Rename& request);
+    Result<Answer> set_policy(const wire::proto::SetPolicy& request);
     Result<Answer> remove(const wire::proto::Select& request);
     Result<Answer> status();
     Result<Answer> recover(const SecretBytes& recovery_key);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "translate.h"
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
 
@@ -117,10 +118,13 @@ Result<EngineSession::Answer> EngineSession::load() {
         return fail(Errc::invalid_argument, "state is loaded once");
     manager_.commits.run();  // of the engine before, which may be gone without an answer
     VTPM_TRY(const auto state, manager_.vault.load(instance_));
+    VTPM_TRY(const auto instance, manager_.vault.get(instance_));
+    VTPM_TRY(const auto policy, policy_of(instance));
     const SecretBytes seed = seed_from_chip();
     Answer answer;
     auto& loaded = *answer.message.mutable_loaded();
     loaded.set_sequence(state.sequence);
+    *loaded.mutable_policy() = policy;
     loaded.set_seed(static_cast<std::uint32_t>(seed.size()));
     std::size_t size = seed.size();
     for (const auto& [kind, content] : state.blobs) {

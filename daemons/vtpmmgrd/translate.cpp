@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "vtpm/tpm/command_policy.h"
 #include "vtpm/wire/failure.h"
 
 namespace vtpm::manager {
@@ -149,6 +150,25 @@ Result<vault::ApproverWish> wish_of(const wire::proto::Approver& approver) {
         wish.pcrs.push_back(static_cast<std::uint8_t>(number));
     }
     return wish;
+}
+
+Result<Bytes> policy_bytes(const wire::proto::CommandPolicy& policy) {
+    using tpm::CommandPolicy;
+    if (policy.denied_size() > static_cast<int>(CommandPolicy::max_denied))
+        return fail(Errc::too_large, "a policy denies no more than " +
+                                         std::to_string(CommandPolicy::max_denied) + " commands");
+    if ((policy.localities() & ~std::uint32_t{CommandPolicy::possible_localities}) != 0)
+        return fail(Errc::invalid_argument, "a guest's localities are 0 to 3");
+    const std::string bytes = policy.SerializeAsString();
+    return Bytes(bytes.begin(), bytes.end());
+}
+
+Result<wire::proto::CommandPolicy> policy_of(const vault::Instance& instance) {
+    wire::proto::CommandPolicy policy;
+    const auto& bytes = instance.policy;
+    if (!policy.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+        return fail(Errc::corrupt, "instance " + instance.name + " has an unreadable policy");
+    return policy;
 }
 
 Result<chip::PcrValues> pcrs_of(

@@ -15,6 +15,9 @@ void describe(const vault::Event& event, wire::proto::LogLine& into);
 
 // Errc::invalid_argument for PCRs that do not exist, or values that are not 32 bytes.
 Result<vault::ApproverWish> wish_of(const wire::proto::Approver& approver);
+// An instance's policy as the vault keeps it. Errc::invalid_argument; Errc::corrupt.
+Result<Bytes> policy_bytes(const wire::proto::CommandPolicy& policy);
+Result<wire::proto::CommandPolicy> policy_of(const vault::Instance& instance);
 Result<chip::PcrValues> pcrs_of(const google::protobuf::RepeatedPtrField<wire::proto::Pcr>& values);
 
 }  // namespace vtpm::manager

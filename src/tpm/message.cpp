@@ -79,7 +79,7 @@ std::uint32_t refusal_code(Version version, Refusal refusal) {
         case Refusal::cancelled:
             return v1_2 ? 0x09U : 0x909U;  // FAIL, CANCELED
         case Refusal::denied_command:
-            return v1_2 ? 0x17U : 0x143U;  // DISABLED_CMD, COMMAND_CODE
+            return v1_2 ? 0x08U : 0x143U;  // DISABLED_CMD, COMMAND_CODE
     }
     return v1_2 ? 0x09U : 0x101U;
 }

@@ -37,7 +37,7 @@ constexpr std::array tables{
           " sync INTEGER, group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
           " generation INTEGER, sequence INTEGER, created INTEGER, committed INTEGER,"
           " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB,"
-          " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, mac BLOB)"},
+          " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, policy BLOB, mac BLOB)"},
     // Who did what to what and when, see journal.h; `mac` covers the line and the one before it.
     Table{"journal",
           "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"

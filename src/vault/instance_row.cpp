@@ -13,7 +13,7 @@ constexpr std::int64_t max_integer = std::numeric_limits<std::int64_t>::max();
 // Fields that hold together without any key; a row that was made by our own code always does.
 bool makes_sense(const InstanceRow& row) {
     const auto& facts = row.facts;
-    if (!valid_name(facts.name) || facts.tpm == 0)
+    if (!valid_name(facts.name) || facts.tpm == 0 || facts.policy.size() > Vault::max_policy_size)
         return false;
     if (facts.state == InstanceState::exported && row.move.empty())
         return false;
@@ -69,7 +69,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
     optional_hash(row.last_store);
     for (const auto& digest : row.digests)
         optional_hash(digest);
-    writer.sized(row.move);
+    writer.sized(row.move).sized(facts.policy);
     return hmac_sha256(meta_key.view(), writer.written());
 }
 
@@ -98,6 +98,7 @@ InstanceRow read_row(const Statement& statement, const Uuid& manager, const Secr
     for (auto& digest : row.digests)
         digest = columns.optional_hash();
     row.move = columns.optional_bytes();
+    facts.policy = columns.optional_bytes();
     row.mac = columns.hash();
     row.mac_as_read = mac_of(row, manager, meta_key);
     row.sound =

@@ -46,7 +46,8 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
 inline constexpr std::string_view instance_columns =
     "id, group_id, uuid, name, tpm, sync, group_uuid, state, generation, sequence, created, "
     "committed,"
-    " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, move, mac";
+    " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, move, "
+    "policy, mac";
 // Of a row that is not sound, `mac` is the stored one, or zero if that is not readable.
 InstanceRow read_row(const Statement& row, const Uuid& manager, const SecretBytes& meta_key);
 

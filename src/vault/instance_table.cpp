@@ -124,20 +124,21 @@ Result<void> InstanceTable::read_total(Hash& mac) {
 
 Result<void> InstanceTable::prepare() {
     // Not REPLACE: that deletes the old row, which records refer to.
-    VTPM_TRY(put_, database_->prepare(
-                       "INSERT INTO instances(" + std::string(instance_columns) +
-                       ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                       " ON CONFLICT(id) DO UPDATE SET group_id = excluded.group_id,"
-                       " uuid = excluded.uuid, name = excluded.name, tpm = excluded.tpm,"
-                       " sync = excluded.sync,"
-                       " group_uuid = excluded.group_uuid, state = excluded.state,"
-                       " generation = excluded.generation, sequence = excluded.sequence,"
-                       " created = excluded.created, committed = excluded.committed,"
-                       " bytes_1 = excluded.bytes_1, bytes_2 = excluded.bytes_2,"
-                       " bytes_3 = excluded.bytes_3, wrapped_key = excluded.wrapped_key,"
-                       " last_store = excluded.last_store, digest_1 = excluded.digest_1,"
-                       " digest_2 = excluded.digest_2, digest_3 = excluded.digest_3,"
-                       " move = excluded.move, mac = excluded.mac"));
+    VTPM_TRY(put_,
+             database_->prepare(
+                 "INSERT INTO instances(" + std::string(instance_columns) +
+                 ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                 " ON CONFLICT(id) DO UPDATE SET group_id = excluded.group_id,"
+                 " uuid = excluded.uuid, name = excluded.name, tpm = excluded.tpm,"
+                 " sync = excluded.sync,"
+                 " group_uuid = excluded.group_uuid, state = excluded.state,"
+                 " generation = excluded.generation, sequence = excluded.sequence,"
+                 " created = excluded.created, committed = excluded.committed,"
+                 " bytes_1 = excluded.bytes_1, bytes_2 = excluded.bytes_2,"
+                 " bytes_3 = excluded.bytes_3, wrapped_key = excluded.wrapped_key,"
+                 " last_store = excluded.last_store, digest_1 = excluded.digest_1,"
+                 " digest_2 = excluded.digest_2, digest_3 = excluded.digest_3,"
+                 " move = excluded.move, policy = excluded.policy, mac = excluded.mac"));
     VTPM_TRY(erase_records_, database_->prepare("DELETE FROM records WHERE instance_id = ?"));
     VTPM_TRY(erase_, database_->prepare("DELETE FROM instances WHERE id = ?"));
     VTPM_TRY(put_total_, database_->prepare(std::string(put_total)));
@@ -320,18 +321,19 @@ Result<void> InstanceTable::write(const InstanceRow& row) {
     const auto or_null = [](const std::optional<Hash>& hash) {
         return hash ? std::optional<ByteView>(*hash) : std::nullopt;
     };
-    const auto key =
-        row.wrapped_key.empty() ? std::nullopt : std::optional<ByteView>(row.wrapped_key);
-    const auto move = row.move.empty() ? std::nullopt : std::optional<ByteView>(row.move);
+    const auto bytes_or_null = [](const Bytes& bytes) {
+        return bytes.empty() ? std::nullopt : std::optional<ByteView>(bytes);
+    };
     return put_->run(row.id, row.group_id, facts.uuid.bytes(), std::string_view(facts.name),
                      std::int64_t{facts.tpm}, std::int64_t{facts.sync ? 1 : 0}, facts.group.bytes(),
                      static_cast<std::int64_t>(facts.state), std::int64_t{facts.generation},
                      static_cast<std::int64_t>(facts.sequence), facts.created, facts.committed,
                      static_cast<std::int64_t>(row.sizes[0]),
                      static_cast<std::int64_t>(row.sizes[1]),
-                     static_cast<std::int64_t>(row.sizes[2]), key, or_null(row.last_store),
-                     or_null(row.digests[0]), or_null(row.digests[1]), or_null(row.digests[2]),
-                     move, ByteView(row.mac));
+                     static_cast<std::int64_t>(row.sizes[2]), bytes_or_null(row.wrapped_key),
+                     or_null(row.last_store), or_null(row.digests[0]), or_null(row.digests[1]),
+                     or_null(row.digests[2]), bytes_or_null(row.move), bytes_or_null(facts.policy),
+                     ByteView(row.mac));
 }
 
 void InstanceTable::quarantine(const Uuid& uuid, std::string_view why) {

@@ -33,6 +33,7 @@ PackageHeader header_of(const InstanceRow& row, const Move& move, const Uuid& so
     header.nonce = ticket.nonce;
     header.point = ticket.point;
     header.sync = row.facts.sync;
+    header.policy = row.facts.policy;
     header.created = row.facts.created;
     header.exported = move.at;
     for (const BlobKind kind : blob_kinds) {

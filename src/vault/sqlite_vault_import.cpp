@@ -119,6 +119,7 @@ Result<Imported> SqliteVault::import_package(ByteView bytes, std::string_view na
     row.facts.uuid = facts.instance;
     row.facts.tpm = facts.tpm;
     row.facts.sync = header.sync;
+    row.facts.policy = header.policy;
     row.facts.group = facts.group;
     row.facts.generation = 1;
     row.facts.created = header.created;

@@ -65,6 +65,12 @@ Result<void> check_no_doubt(const InstanceTable& instances) {
                 "delete the instances in quarantine first, or let a uuid be chosen");
 }
 
+Result<void> check_policy(ByteView policy) {
+    if (policy.size() <= Vault::max_policy_size)
+        return {};
+    return fail(Errc::too_large, "the instance's policy names too many commands");
+}
+
 Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     VTPM_TRY(Unlocked* const open, unlocked());
     InstanceTable& instances = *open->instances;
@@ -84,6 +90,8 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.facts.name = wanted.name;
     row.facts.tpm = wanted.tpm;
     row.facts.sync = wanted.sync;
+    VTPM_CHECK(check_policy(wanted.policy));
+    row.facts.policy = wanted.policy;
     row.facts.group = group->uuid;
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;
@@ -169,6 +177,19 @@ Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     return renamed;
 }
 
+Result<Instance> SqliteVault::set_policy(const Uuid& uuid, ByteView policy) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const InstanceRow* const old, open->served(uuid));
+    VTPM_CHECK(check_policy(policy));
+    InstanceRow row = *old;
+    row.facts.policy.assign(policy.begin(), policy.end());
+    Instance changed = row.facts;
+    Change change{.action = "policy", .subject = subject_of(changed.name, uuid)};
+    change.rows.push_back({std::move(row)});
+    VTPM_CHECK(make(std::move(change), false));
+    return changed;
+}
+
 Result<void> SqliteVault::remove(const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
     const InstanceRow* const old = open->instances->find(uuid);
@@ -184,6 +205,7 @@ Result<void> SqliteVault::remove(const Uuid& uuid) {
 Result<void> SqliteVault::erase(InstanceRow row, std::string_view action, std::string_view why) {
     row.facts.state = InstanceState::deleted;
     row.facts.bytes = 0;
+    row.facts.policy.clear();
     if (disk_->find_group(row.facts.group) == nullptr || !row.sound) {
         // Of a damaged row not even this is known.
         row.facts.group = disk_->record.default_group;

@@ -66,6 +66,9 @@ Result<PackageHeader> parse_header(ByteReader& reader) {
     VTPM_TRY(facts.tpm, reader.u8());
     VTPM_TRY(const std::uint8_t flags, reader.u8());
     header.sync = (flags & has_sync) != 0;
+    VTPM_TRY(const std::uint32_t policy_size, reader.u32());
+    VTPM_TRY(const ByteView policy, reader.bytes(policy_size));
+    header.policy.assign(policy.begin(), policy.end());
     VTPM_TRY(facts.sequence, reader.u64());
     VTPM_TRY(header.created, time_of(reader));
     VTPM_TRY(header.exported, time_of(reader));
@@ -79,7 +82,8 @@ Result<PackageHeader> parse_header(ByteReader& reader) {
         header.blobs.emplace_back(static_cast<BlobKind>(kind), size);
     }
     const bool stored = facts.sequence != 0;
-    if (!valid_name(facts.name) || flags > has_sync || header.blobs.empty() == stored)
+    if (!valid_name(facts.name) || flags > has_sync || header.blobs.empty() == stored ||
+        policy_size > Vault::max_policy_size)
         return fail(Errc::malformed, "the package says what cannot be");
     return header;
 }
@@ -156,6 +160,7 @@ Bytes PackageHeader::bytes() const {
         .sized(as_bytes(facts.name))
         .u8(facts.tpm)
         .u8(sync ? has_sync : 0)
+        .sized(policy)
         .u64(facts.sequence)
         .u64(u64(created))
         .u64(u64(exported))

@@ -81,6 +81,7 @@ class SqliteVault : public Vault {
     Result<Instance> get(const Uuid& uuid) override;
     Result<void> check_usable(const Uuid& uuid) override;
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
+    Result<Instance> set_policy(const Uuid& uuid, ByteView policy) override;
     Result<void> remove(const Uuid& uuid) override;
     Result<LoadedState> load(const Uuid& uuid) override;
     std::vector<Result<std::uint64_t>> store_all(std::span<const StoreRequest> requests) override;

@@ -91,6 +91,7 @@ struct Instance {
     std::uint64_t bytes = 0;       // of plaintext in all its blobs
     Uuid peer;                     // the manager it was exported to, or imported from
     std::int64_t moved = 0;        // unix seconds of that; 0: never
+    Bytes policy;                  // what its engine is told to refuse; not interpreted here
 };
 
 struct Exported {
@@ -120,6 +121,7 @@ struct NewInstance {
     std::optional<Uuid> uuid = {};   // random if not given
     std::optional<Uuid> group = {};  // the default group if not given
     bool sync = false;               // see Instance
+    Bytes policy = {};               // see Instance
     // Of a TPM that has lived elsewhere: there from the beginning, as if by a first store(). An
     // instance that is made with a state is never seen without one.
     std::vector<BlobChange> state = {};
@@ -201,6 +203,7 @@ class Vault {
     static constexpr std::size_t max_blob_size = 512U * 1024U;
     static constexpr std::size_t max_instances = 100'000;  // deleted ones count
     static constexpr std::size_t max_name_size = 64;
+    static constexpr std::size_t max_policy_size = 2048;
 
     virtual ~Vault() = default;
 
@@ -338,6 +341,9 @@ class Vault {
     virtual Result<void> check_usable(const Uuid& uuid) = 0;
 
     virtual Result<Instance> rename(const Uuid& uuid, std::string_view name) = 0;
+
+    // Errc::too_large above max_policy_size.
+    virtual Result<Instance> set_policy(const Uuid& uuid, ByteView policy) = 0;
 
     // Erases the instance's key and with it everything that was ever stored; its uuid stays taken.
     virtual Result<void> remove(const Uuid& uuid) = 0;

@@ -31,6 +31,23 @@ class EngineChannel(rig.RigTest):
         self.assertEqual(len(again.seed), 32)
         self.assertNotEqual(again.seed, loaded.seed)
 
+    def test_a_new_policy_is_for_the_next_engine(self):
+        self.assertEqual(self.engine.load().policy, b"")
+        changed = self.json("policy", "web1", "--deny", "TPM_OwnerClear", "0x5d",
+                            "--localities", "0,2", "--vendor")
+        self.assertEqual(changed["denied"], ["TPM_OwnerClear", "TPM_ForceClear"])
+        self.assertEqual((changed["localities"], changed["vendor"], changed["maintenance"]),
+                         ([0, 2], True, False))
+        self.restart()
+        self.assertEqual(self.json("policy", "web1"), changed)
+        policy = frames.fields(self.attach(self.hold(self.web1)).load().policy)
+        self.assertEqual(policy, {1: [b"\x5b\x5d"], 2: [5], 3: [1]})
+        changed = self.json("policy", "web1", "--permit", "forceclear", "--no-vendor")
+        self.assertEqual((changed["denied"], changed["localities"], changed["vendor"]),
+                         (["TPM_OwnerClear"], [0, 2], False))
+        self.ctl("policy", "web1", "--deny", "TPM2_Clear", code=rig.REFUSED)
+        self.ctl("policy", "web2", code=rig.NOT_FOUND)
+
     def test_in_sequence(self):
         self.assertEqual(self.engine.commit(0, (PERMANENT, b"p1")), 1)
         self.assertEqual(self.engine.commit(1, (SAVED, b"s2")), 2)

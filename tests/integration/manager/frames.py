@@ -17,7 +17,7 @@ MAX_BLOB = 512 * 1024
 TPM_1_2, TPM_2_0 = 1, 2
 
 Failure = namedtuple("Failure", "code next context")
-Loaded = namedtuple("Loaded", "sequence blobs seed")
+Loaded = namedtuple("Loaded", "sequence blobs seed policy")
 
 
 class Closed(Exception):
@@ -208,7 +208,8 @@ class Engine(Peer):
         seed = self.payload[at:]
         if len(seed) != number(loaded, 3):
             raise ValueError("the payload is not what the message says")
-        return Loaded(number(loaded, 1), blobs, seed)
+        policy = fields(loaded).get(4, [b""])[0]
+        return Loaded(number(loaded, 1), blobs, seed, policy)
 
     def commit(self, sequence, *blobs):
         """The new sequence, or the Failure."""

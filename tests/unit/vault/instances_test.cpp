@@ -92,6 +92,24 @@ TEST_CASE("rename") {
     CHECK(error_of(f.vault->rename(Uuid::random(), "d")) == Errc::not_found);
 }
 
+TEST_CASE("an instance's policy is kept, whatever it says") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    CHECK(f.vault->get(a)->policy.empty());
+    const Bytes policy(Vault::max_policy_size, 7);
+    REQUIRE(fine(f.vault->set_policy(a, policy)));
+    CHECK(error_of(f.vault->set_policy(a, Bytes(Vault::max_policy_size + 1))) == Errc::too_large);
+    f.stored(a, 0, "state of a");
+    f.reopen_unlocked();
+    CHECK(f.vault->get(a)->policy == policy);
+    CHECK(f.loaded(a) == "state of a");
+    CHECK(error_of(f.vault->set_policy(Uuid::random(), policy)) == Errc::not_found);
+    REQUIRE(fine(f.vault->set_policy(a, {})));
+    f.reopen_unlocked();
+    CHECK(f.vault->get(a)->policy.empty());
+}
+
 TEST_CASE("remove leaves a tombstone and no key") {
     Fixture f;
     f.set_up();

@@ -103,7 +103,7 @@ struct Bench {
     ScriptedTpm tpm;
     std::unique_ptr<StateClient> state;
     CancelWatcher watcher{ring, *events.first};
-    CommandServer server{tpm::Version::v2_0, tpm, *state, watcher};
+    CommandServer server{tpm::Version::v2_0, {.denied = {0x126}}, tpm, *state, watcher};
     std::array<std::uint8_t, 4088> response{};
 };
 
@@ -120,6 +120,8 @@ TEST_CASE("what needs no TPM does not reach it") {
     CHECK(bench.run(Bytes(command.begin(), command.end() - 1)) == 0x142);
     CHECK(bench.run(command, 4) == 0x107);
     CHECK(bench.run(command, 255) == 0x107);
+    const Bytes clear = from_hex("80010000000a00000126").value();
+    CHECK(bench.run(clear) == 0x143);  // the policy denies it
     CHECK(bench.tpm.executed == 0);
     CHECK(bench.run(command, 3) == 0);
     CHECK(bench.tpm.last_locality == 3);

@@ -68,6 +68,20 @@ TEST_CASE("setup takes one recovery key and one approver") {
         accepted({"setup", "--replace-recovery-key", "--recovery-out", "r", "--approver", "a"}));
 }
 
+TEST_CASE("a policy changes what is named and nothing else") {
+    CHECK(accepted({"policy", "web1"}));
+    CHECK_FALSE(accepted({"policy"}));
+    CHECK_FALSE(accepted({"policy", "web1", "--localities", "4"}));
+    const auto none = parse({"policy", "web1", "--deny", "TPM2_Clear", "0x121"});
+    CHECK(none.arguments.policy.deny == std::vector<std::string>{"TPM2_Clear", "0x121"});
+    CHECK_FALSE(none.arguments.policy.vendor.has_value());
+    const auto all =
+        parse({"policy", "web1", "--localities", "0,2", "--vendor", "--no-maintenance"});
+    CHECK(all.arguments.policy.localities == std::vector<std::uint8_t>{0, 2});
+    CHECK(all.arguments.policy.vendor == true);
+    CHECK(all.arguments.policy.maintenance == false);
+}
+
 TEST_CASE("an empty word is a mistake, and never means without") {
     CHECK_FALSE(accepted({"setup", "--approver", ""}));
     CHECK_FALSE(accepted({"setup", "--recovery-out", ""}));
