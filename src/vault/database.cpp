@@ -4,12 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <utility>
 
 namespace vtpm::vault {
-
 tl::unexpected<Error> fail_sqlite(std::string_view what, int code) {
     const std::string text =
         std::string(what) + ": " + sqlite3_errstr(code) + " (SQLite " + std::to_string(code) + ")";
@@ -215,59 +213,39 @@ Result<void> Database::checkpoint() {
     return checkpoint(SQLITE_CHECKPOINT_PASSIVE);
 }
 
-// SQLite's own: a second descriptor of ours would be one more thing to keep in step.
-Result<sqlite3_file*> Database::log_file() {
-    sqlite3_file* log = nullptr;
-    const int code =
-        sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-    if (code != SQLITE_OK || log == nullptr || log->pMethods == nullptr)
-        return fail(Errc::io, NextAction::retry_later, "vault.db has no log yet");
-    return log;
-}
-
-// With zeros that are written: blocks that are only allocated would each be news to the file system
-// when they are first used. To SQLite a frame of zeros is the end of the log.
-Result<void> Database::fill_log(sqlite3_file* log, std::int64_t from, std::int64_t to) {
-    static constexpr std::array<std::uint8_t, 64UL * 1024> zeros{};
-    int code = SQLITE_OK;
-    while (code == SQLITE_OK && from < to) {
-        const auto size =
-            static_cast<int>(std::min(to - from, static_cast<std::int64_t>(zeros.size())));
-        code = log->pMethods->xWrite(log, zeros.data(), size, from);
-        from += size;
-    }
-    if (code == SQLITE_OK)
-        code = log->pMethods->xSync(log, SQLITE_SYNC_FULL);
-    if (code != SQLITE_OK)
-        return fail_sqlite("vault.db-wal", code);
-    return {};
+Result<LogFile> Database::log_file() {
+    const char* const database = sqlite3_db_filename(database_.get(), "main");
+    return LogFile::open(sqlite3_filename_wal(database));
 }
 
 Result<void> Database::reserve_log() {
-    VTPM_TRY(sqlite3_file* const log, log_file());
-    sqlite3_int64 size = 0;
-    if (const int code = log->pMethods->xFileSize(log, &size); code != SQLITE_OK)
-        return fail_sqlite("vault.db-wal", code);
+    VTPM_TRY(const LogFile log, log_file());
+    std::int64_t size = log.size();
     if (size > log_reserve) {
         VTPM_CHECK(checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
         size = 0;
     }
-    VTPM_CHECK(fill_log(log, size, log_reserve));
+    if (size < log_reserve)
+        VTPM_CHECK(log.fill(size, log_reserve));
     log_reserved_ = true;
     return {};
 }
 
 Result<void> Database::erase_log() {
     VTPM_CHECK(checkpoint(SQLITE_CHECKPOINT_RESTART));
-    VTPM_TRY(sqlite3_file* const log, log_file());
-    sqlite3_int64 size = 0;
-    if (const int code = log->pMethods->xFileSize(log, &size); code != SQLITE_OK)
-        return fail_sqlite("vault.db-wal", code);
+    VTPM_TRY(const LogFile log, log_file());
+    std::int64_t end = log.size();
+    if (zeros_are_synced_) {
+        VTPM_TRY(end, log.used());
+    }
+    zeros_are_synced_ = false;
     // All of it is in the database. Should the power fail now, a part of the log that is read again
     // would put older pages into their places: so first of all its head must go.
-    constexpr sqlite3_int64 head = 32;
-    VTPM_CHECK(fill_log(log, 0, std::min(size, head)));
-    return fill_log(log, 0, size);
+    constexpr std::int64_t head = 32;
+    VTPM_CHECK(log.fill(0, std::min(end, head)));
+    VTPM_CHECK(log.fill(0, end));
+    zeros_are_synced_ = true;
+    return {};
 }
 
 void Database::remove_copy(const std::filesystem::path& path) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "log_file.h"
 #include "vtpm/base/bytes.h"
 #include "vtpm/base/fd.h"
 #include "vtpm/base/result.h"
@@ -115,8 +116,7 @@ class Database {
     Database() = default;
     Result<void> configure();
     Result<void> checkpoint(int mode);
-    Result<sqlite3_file*> log_file();
-    Result<void> fill_log(sqlite3_file* log, std::int64_t from, std::int64_t to);
+    Result<LogFile> log_file();
 
     friend class Transaction;
     std::unique_ptr<sqlite3, Close> database_;
@@ -124,6 +124,9 @@ class Database {
     std::optional<Statement> commit_;
     int log_pages_ = 0;
     bool log_reserved_ = false;
+    // Whether what reads as zeros in the log is so on the disk, too: not after zeros whose sync
+    // failed, which another process may have seen.
+    bool zeros_are_synced_ = false;
 };
 
 // Rolls back unless committed.

@@ -55,7 +55,7 @@ std::map<World::Damage, std::size_t> damage(World& world, const Figures& figures
                                             Bytes (*how)(const Bytes&, std::size_t),
                                             std::size_t stride, bool all_used = false) {
     std::map<World::Damage, std::size_t> outcomes;
-    const Bytes good = *image->at(file);
+    const Bytes good = image->at(file).bytes();
     // The log is made of zeros in advance; what was never written says nothing.
     const auto last = std::find_if(good.rbegin(), good.rend(), [](auto byte) { return byte != 0; });
     const std::size_t end =
@@ -64,7 +64,7 @@ std::map<World::Damage, std::size_t> damage(World& world, const Figures& figures
         if ((at + seed()) % stride != 0 && !(all_used && good[at] != 0))
             continue;
         Image damaged = image;
-        (*damaged)[file] = std::make_shared<const Bytes>(how(good, at));
+        (*damaged)[file] = Contents(how(good, at));
         ++outcomes[world.judge_damaged(damaged)];
         INFO(file << ", at " << at << ": " << figures.first);
         CHECK(figures.sound());

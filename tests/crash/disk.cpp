@@ -23,9 +23,13 @@ void lay_down(const Image& image, const fs::path& directory) {
     fs::permissions(directory, fs::perms::owner_all);
     for (const auto& [name, content] : *image) {
         std::ofstream out(directory / name, std::ios::binary);
-        out.write(reinterpret_cast<const char*>(content->data()),
-                  static_cast<std::streamsize>(content->size()));
+        content.for_each_page([&](std::size_t offset, ByteView page) {
+            out.seekp(static_cast<std::streamoff>(offset));
+            out.write(reinterpret_cast<const char*>(page.data()),
+                      static_cast<std::streamsize>(page.size()));
+        });
         out.close();
+        fs::resize_file(directory / name, content.size());
         fs::permissions(directory / name, fs::perms::owner_read | fs::perms::owner_write);
     }
 }
@@ -36,7 +40,7 @@ Disk::Disk(fs::path parent, const Image& image)
     exists_ = durable_ = image.has_value();
     for (const auto& [name, content] : image.value_or(Files())) {
         names_[name] = files_.size();
-        files_.push_back({*content, *content, {}});
+        files_.push_back({content, content, {}});
     }
     durable_names_ = names_;
     active_ = this;
@@ -144,24 +148,20 @@ void Disk::apply(const NameChange& change, Names& names) {
     names.erase(change.replaces);
 }
 
-void Disk::apply(const Change& change, Bytes& to) {
-    if (change.truncates) {
+void Disk::apply(const Change& change, Contents& to) {
+    if (change.truncates)
         to.resize(change.offset);
-        return;
-    }
-    to.resize(std::max(to.size(), change.offset + change.data.size()));
-    std::copy(change.data.begin(), change.data.end(),
-              to.begin() + static_cast<std::ptrdiff_t>(change.offset));
+    else
+        to.write(change.offset, change.data);
 }
 
 // Sector by sector: there or not; of one that is not, its place may be there, with anything in it.
-void Disk::apply_torn(const Change& change, Bytes& to, Random& random) {
+void Disk::apply_torn(const Change& change, Contents& to, Random& random) {
     for (std::size_t at = 0; at < change.data.size();) {
         const std::size_t position = change.offset + at;
         const std::size_t size = std::min(sector - position % sector, change.data.size() - at);
         if (one_in(random, 2)) {
-            const auto* const from = change.data.data() + at;
-            apply({position, Bytes(from, from + size), false}, to);
+            to.write(position, ByteView(change.data).subspan(at, size));
         } else if (to.size() < position + size && one_in(random, 2)) {
             to.resize(position + size, one_in(random, 2) ? 0 : 0xa5);
         }
@@ -174,7 +174,7 @@ Image Disk::cache() const {
         return std::nullopt;
     Files image;
     for (const auto& [name, inode] : names_)
-        image[name] = std::make_shared<const Bytes>(files_[inode].cached);
+        image[name] = files_[inode].cached;
     return image;
 }
 
@@ -189,17 +189,16 @@ Image Disk::after_power_cut(Random& random) const {
         if (arrives())
             apply(change, names);
     }
-    std::map<Inode, std::shared_ptr<const Bytes>> contents;
     Files image;
     for (const auto& [name, inode] : names) {
-        Bytes content = files_[inode].durable;
+        Contents content = files_[inode].durable;
         for (const Change& change : files_[inode].pending) {
             if (arrives())
                 apply(change, content);
             else if (!change.truncates && one_in(random, 2))
                 apply_torn(change, content, random);
         }
-        image[name] = std::make_shared<const Bytes>(std::move(content));
+        image[name] = std::move(content);
     }
     return image;
 }
@@ -224,7 +223,7 @@ Image Disk::with(std::uint64_t happened) const {
         if (arrives())
             apply(change, names);
     }
-    std::vector<Bytes> contents;
+    std::vector<Contents> contents;
     for (const File& file : files_) {
         contents.push_back(file.durable);
         for (const Change& change : file.pending) {
@@ -234,7 +233,7 @@ Image Disk::with(std::uint64_t happened) const {
     }
     Files image;
     for (const auto& [name, inode] : names)
-        image[name] = std::make_shared<const Bytes>(contents[inode]);
+        image[name] = contents[inode];
     return image;
 }
 

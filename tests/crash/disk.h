@@ -11,13 +11,13 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <memory>
 #include <optional>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "contents.h"
 #include "vtpm/base/bytes.h"
 
 namespace vtpm::crash {
@@ -32,7 +32,7 @@ inline bool one_in(Random& random, std::size_t n) {
 }
 
 // What lies in the vault's directory; none: there is no directory.
-using Files = std::map<std::string, std::shared_ptr<const Bytes>>;
+using Files = std::map<std::string, Contents>;
 using Image = std::optional<Files>;
 
 // Lays an image down as `directory`, in the place of what is there. Not recorded.
@@ -92,8 +92,8 @@ class Disk {
         bool truncates = false;
     };
     struct File {
-        Bytes cached;
-        Bytes durable;
+        Contents cached;
+        Contents durable;
         std::vector<Change> pending;
     };
     struct NameChange {  // `name` means `inode` from now on, or nothing
@@ -104,8 +104,8 @@ class Disk {
     using Names = std::map<std::string, Inode>;
 
     std::string name_of(std::string_view path) const;
-    static void apply(const Change& change, Bytes& to);
-    static void apply_torn(const Change& change, Bytes& to, Random& random);
+    static void apply(const Change& change, Contents& to);
+    static void apply_torn(const Change& change, Contents& to, Random& random);
     static void apply(const NameChange& change, Names& names);
     void change(int fd, Change change);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include "clock.h"
@@ -251,11 +250,13 @@ void World::check_cache() {
     std::size_t files = 0;
     if (fs::exists(place)) {
         for (const auto& entry : fs::directory_iterator(place)) {
+            Bytes found(entry.file_size());
             std::ifstream in(entry.path(), std::ios::binary);
-            const Bytes found{std::istreambuf_iterator<char>(in), {}};
+            in.read(reinterpret_cast<char*>(found.data()),
+                    static_cast<std::streamsize>(found.size()));
             const std::string name = entry.path().filename();
             ++files;
-            if (!wanted || !wanted->contains(name) || *wanted->at(name) != found)
+            if (!wanted || !wanted->contains(name) || wanted->at(name) != Contents(found))
                 wrong(figures_.other, "the model of the disk has lost track of " + name);
         }
     }
