@@ -22,7 +22,7 @@ std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
     return {
         {"read", "event channel, vtpmd, vtpmmgrd, the watcher's eventfd"},
         {"write", "the same, and standard error"},
-        {"writev", "standard error through the C library"},
+        {"writev", "frames to vtpmd and vtpmmgrd; standard error through the C library"},
         {"newfstatat",
          "the same: libtpms reports there, always, why it enters failure mode (a path that an "
          "intruder gives leads into an empty root)",

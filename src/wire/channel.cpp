@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -65,21 +66,28 @@ Result<void> Channel::send(const google::protobuf::MessageLite& message, ByteVie
     Bytes head = frame_prefix({size, payload.size()});
     head.resize(prefix_size + size);
     message.SerializeWithCachedSizesToArray(head.data() + prefix_size);
-    VTPM_CHECK(note(send_prefix(head, descriptor)));
-    return note(write_all(socket_.get(), payload));
+    return note(send_parts(head, payload, descriptor));
 }
 
-Result<void> Channel::send_prefix(MutableByteView prefix, int descriptor) {
-    if (descriptor < 0)
-        return write_all(socket_.get(), prefix);
-    DescriptorMessage message(prefix, descriptor);
+// At once: a peer that woke up for the head alone would go to sleep again for the payload.
+Result<void> Channel::send_parts(MutableByteView head, ByteView payload, int descriptor) {
+    DescriptorMessage message(head, descriptor);
+    const std::array<iovec, 2> parts = {
+        iovec{head.data(), head.size()},
+        iovec{const_cast<std::uint8_t*>(payload.data()), payload.size()}};
     ssize_t sent = 0;
     do {
-        sent = ::sendmsg(socket_.get(), message.header(), MSG_NOSIGNAL);
+        sent = descriptor < 0
+                   ? ::writev(socket_.get(), parts.data(), static_cast<int>(parts.size()))
+                   : ::sendmsg(socket_.get(), message.header(), MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
+    if (sent < 0 && (errno == EPIPE || errno == ECONNRESET))
+        return fail(Errc::unavailable, "the other side closed the connection");
     if (sent < 0)
-        return fail_errno("sendmsg", errno);
-    return write_all(socket_.get(), prefix.subspan(static_cast<std::size_t>(sent)));
+        return fail_errno("sending a frame", errno);
+    const auto done = static_cast<std::size_t>(sent);
+    VTPM_CHECK(write_all(socket_.get(), head.subspan(std::min(done, head.size()))));
+    return write_all(socket_.get(), payload.subspan(done - std::min(done, head.size())));
 }
 
 Result<Frame> Channel::receive(Timeout timeout) {

@@ -6,9 +6,9 @@
 // Sizes beyond the limits are refused before a byte is allocated. After any error the stream is out
 // of step and the channel answers nothing but that error: close it.
 //
-// Owned by one thread. Uses read, write and poll only, so that it works inside the engine's jail;
-// receive_with_descriptor() and a send with a descriptor use recvmsg and sendmsg. SIGPIPE must be
-// ignored in the process.
+// Owned by one thread. Uses read, write, writev and poll only, so that it works inside the engine's
+// jail; receive_with_descriptor() and a send with a descriptor use recvmsg and sendmsg. SIGPIPE
+// must be ignored in the process.
 #pragma once
 
 #include <google/protobuf/message_lite.h>
@@ -58,7 +58,7 @@ class Channel {
   private:
     using Deadline = std::chrono::steady_clock::time_point;
 
-    Result<void> send_prefix(MutableByteView prefix, int descriptor);
+    Result<void> send_parts(MutableByteView head, ByteView payload, int descriptor);
     Result<Frame> receive_rest(ByteView prefix, Deadline deadline, Fd descriptor);
     Result<void> read_until(MutableByteView bytes, Deadline deadline);
     Result<void> wait_readable(Deadline deadline);

@@ -1,7 +1,10 @@
 #include "vtpm/wire/channel.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <thread>
 
@@ -51,6 +54,21 @@ TEST_CASE("a frame arrives whole: message, payload, descriptor") {
     std::uint8_t got = 0;
     REQUIRE(read_exactly(reading.get(), {&got, 1}));
     CHECK(got == 42);
+}
+
+// A socket that keeps writes apart shows it: one that came in two would wake the receiver twice.
+TEST_CASE("a frame is written at once, payload and all") {
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    Channel sender{Fd(ends[0])};
+    const Fd receiver(ends[1]);
+    const auto request = list_request();
+    const Bytes payload(3000, 0x5a);
+    REQUIRE(sender.send(request, payload));
+    Bytes got(8192);
+    const auto size = ::read(receiver.get(), got.data(), got.size());
+    REQUIRE(size == static_cast<ssize_t>(wire::prefix_size + request.ByteSizeLong() + 3000));
+    CHECK(std::equal(payload.begin(), payload.end(), got.begin() + size - 3000));
 }
 
 TEST_CASE("frames beyond the limits are refused before memory is taken") {
