@@ -159,6 +159,35 @@ TEST_CASE("remove leaves a tombstone and no key") {
     CHECK(error_of(f.vault->remove(Uuid::random())) == Errc::not_found);
 }
 
+// The first erasure after a start takes the whole log for used, those after it look.
+TEST_CASE("a key is erased from wherever it lies in the log") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    const Uuid b = f.made("b");
+    const Uuid c = f.made("c");
+    f.close();
+    const Bytes key = blob(f.database(), "SELECT wrapped_key FROM instances WHERE name = 'b'");
+    f.reopen_unlocked();
+    REQUIRE(fine(f.vault->idle()));
+    REQUIRE(fine(f.vault->remove(a)));
+    f.stored(c, 0, std::string(400'000, 'x'));
+    for (std::uint64_t sequence = 0; sequence < 3; ++sequence)
+        f.stored(b, sequence, std::string(400'000, 'x'));
+    f.stored(c, 1, "small");
+    const auto path = f.directory() / "vault.db-wal";
+    const auto last_place = [&] {
+        const Bytes log = slurp(path);
+        const auto found = std::find_end(log.begin(), log.end(), key.begin(), key.end());
+        return found == log.end() ? 0 : found - log.begin();
+    };
+    CHECK(last_place() > 1024 * 1024);
+    REQUIRE(fine(f.vault->remove(b)));
+    CHECK(last_place() == 0);
+    CHECK(slurp(path).size() == 4L * 1024 * 1024);
+    CHECK_FALSE(f.vault->status().reason);
+}
+
 TEST_CASE("an instance made with a state has it from the beginning") {
     Fixture f;
     f.set_up();
