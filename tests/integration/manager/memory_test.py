@@ -5,6 +5,9 @@ import re
 import unittest
 from pathlib import Path
 
+import rig
+from latch_test import Store
+from secrets_of import Secrets
 from whole_api import WholeApi
 
 PIECE = 1 << 20
@@ -64,6 +67,45 @@ class Memory(WholeApi):
         self.tell()
         self.assertGreater(self.looks, 15)
         print(f"memory: {len(self.ever)} secrets, {self.looks} times", flush=True)
+
+
+class Kept(rig.RigTest):
+    """What the manager has in the descriptor store, it has in its own memory, too."""
+
+    ready = False
+
+    def setUp(self):
+        super().setUp()
+        self.store = Store(self.directory / "notify")
+        self.addCleanup(self.store.close)
+        self.key = self.directory / "recovery"
+        self.manager.stop()
+        self.manager.start(self.store.launcher())
+        self.ctl("setup", "--recovery-out", self.key)
+
+    def test_the_kept_keys_are_locked_and_the_old_ones_gone(self):
+        self.ctl("group", "create", "tenant")
+        for step in (("rotate", "--group", "tenant"), ("rotate", "--root"),
+                     ("group", "close", "tenant"), ("group", "delete", "tenant", "--yes")):
+            before = Secrets(self.manager.state, self.key)
+            self.ctl(*step)
+            after = Secrets(self.manager.state, self.key)
+            with self.subTest(step=step):
+                self.look(before, after, "tenant" in step and step[1] == "close")
+        self.manager.kill()
+        self.manager.start(self.store.launcher())
+        self.assertEqual(self.json("status")["state"], "open")
+        self.look(after, after, False)
+
+    def look(self, before, after, closed):
+        hits = search(self.manager.process.pid, {**before.all(), **after.all()})
+        self.assertTrue(all(lock for where in hits.values() for _, lock in where), hits)
+        self.assertIn("memfd:xen-vtpm-keys",
+                      "".join(where for where, _ in hits[next(n for n in hits if "root key" in n)]))
+        groups = {name: key for name, key in after.groups.items() if not (closed and name == "tenant")}
+        may = {*after.held.values(), *groups.values()}
+        every = {**before.all(), **after.all()}
+        self.assertEqual({name for name in hits if every[name] not in may}, set())
 
 
 if __name__ == "__main__":

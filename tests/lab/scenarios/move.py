@@ -16,6 +16,8 @@ OWN_HOST = True
 PCR = 11
 EVENT = hashlib.sha256(b"what the guest measures").hexdigest()
 MAX_FILE = 1 << 21
+# Places in a package of an instance with a name of five letters (PackageHeader::bytes() in src/vault/transfer.cpp).
+IN_TIMES, IN_POINT, IN_KEY = 95, 200, 300
 AWAY = "was exported"
 
 
@@ -91,9 +93,10 @@ def _arrive(target: Lab, instance: vtpm.Instance, package: bytes, has: Belonging
     with timed("booting the other host"):
         target.boot()
     step("altered packages are refused, and leave nothing behind")
-    for at in (len(package) - 1, len(package) // 2, 200):
+    # The state, the key that it is under, what the package is about; and whom it is for.
+    for at, why in ((len(package) - 1, "changed"), (IN_KEY, "changed"), (IN_TIMES, "changed"), (IN_POINT, "another one")):
         altered = package[:at] + bytes([package[at] ^ 1]) + package[at + 1:]
-        _expect_import_refused(target, altered, "changed")
+        _expect_import_refused(target, altered, why)
     _expect_import_refused(target, package[:-1], "damaged")
     expect_equal(vtpm.names(target), [], "instances after packages that were refused")
     step("the package is imported, once")
