@@ -15,20 +15,24 @@ HEADER = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)$")
 
 
 def regions(process):
-    """(begin, end, name, whether it is locked) of all memory that can be read."""
+    """(begin, end, name, whether it is locked) of all memory that it has ever been able to write."""
     found = []
     for line in Path(f"/proc/{process}/smaps").read_text(encoding="ascii").splitlines():
         header = HEADER.match(line)
         if header:
             begin, end, rights, name = header.groups()
-        elif line.startswith("VmFlags:") and rights[0] == "r" and name not in ("[vvar]", "[vsyscall]"):
+        elif line.startswith("VmFlags:") and ("w" in rights or "memfd:" in name):
             found.append((int(begin, 16), int(end, 16), name or "anonymous", " lo" in line))
     return found
 
 
 def search(process, secrets):
-    """{name: [(region, whether it is locked)]} of those that are there, either way round."""
-    needles = [(name, form) for name, value in secrets.items() for form in (value, value[::-1])]
+    """{name: [(region, whether it is locked)]} of those that are there, either way round.
+
+    Half of one counts: malloc writes over the beginning of what it is given back.
+    """
+    needles = [(name, form[at:at + 16]) for name, value in secrets.items()
+               for form in (value, value[::-1]) for at in (0, len(value) - 16)]
     overlap = max(len(form) for _, form in needles)
     hits = {}
     with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
