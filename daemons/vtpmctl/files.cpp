@@ -10,8 +10,6 @@
 namespace vtpm::control {
 namespace {
 
-constexpr std::size_t max_key_file = 16UL * 1024;
-
 bool plain_text(ByteView bytes) {
     return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) {
         return (byte >= ' ' && byte < 0x7f) || byte == '\n' || byte == '\r' || byte == '\t';
@@ -20,14 +18,14 @@ bool plain_text(ByteView bytes) {
 
 }  // namespace
 
-Result<SecretBytes> read_secret(const std::string& path) {
-    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+Result<SecretBytes> read_secret(const std::string& path, std::size_t limit) {
+    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
     if (!file.valid())
         return fail_errno(path, errno);
-    SecretBytes key(max_key_file);
+    SecretBytes secret(limit + 1);
     std::size_t size = 0;
-    for (;;) {
-        const auto got = ::read(file.get(), key.span().data() + size, max_key_file - size);
+    while (size < secret.size()) {
+        const auto got = ::read(file.get(), secret.span().data() + size, secret.size() - size);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -35,13 +33,13 @@ Result<SecretBytes> read_secret(const std::string& path) {
         if (got == 0)
             break;
         size += static_cast<std::size_t>(got);
-        if (size == max_key_file)
-            return fail(Errc::too_large, path + " is too large for a key");
     }
+    if (size > limit)
+        return fail(Errc::too_large, path + " is too large for a key");
     if (size == 0)
         return fail(Errc::invalid_argument, path + " is empty");
-    key.shrink(size);
-    return key;
+    secret.shrink(size);
+    return secret;
 }
 
 Result<Bytes> read_named_file(const std::string& path, std::size_t limit) {

@@ -9,9 +9,12 @@
 
 namespace vtpm::control {
 
-// A recovery key or an approver's key: a few hundred bytes. Errc::too_large, invalid_argument if it
-// is empty.
-Result<SecretBytes> read_secret(const std::string& path);
+// A recovery key or an approver's key has a few hundred bytes.
+inline constexpr std::size_t max_key_file = 16UL * 1024 - 1;
+
+// The whole of a file, or of what a pipe brings. Errc::invalid_argument if it is empty, too_large
+// beyond `limit` bytes: then it is not what the caller takes it for.
+Result<SecretBytes> read_secret(const std::string& path, std::size_t limit = max_key_file);
 
 // A file that need not be secret. One that is not there is Errc::io: Errc::not_found is said of
 // TPMs and groups.

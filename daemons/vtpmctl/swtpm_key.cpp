@@ -8,7 +8,7 @@
 #include <map>
 #include <string>
 
-#include "secret_file.h"
+#include "files.h"
 
 namespace vtpm::control {
 namespace {
@@ -91,7 +91,7 @@ Result<SecretBytes> derive(const SecretBytes& passphrase, std::string_view kdf) 
 Result<SwtpmKey> SwtpmKey::from_key_file(std::string_view option) {
     Words words = {{"format", "hex"}, {"mode", ""}};
     VTPM_TRY(const std::string file, take_apart(option, words));
-    VTPM_TRY(SecretBytes key, read_secret_file(file, max_hex_file));
+    VTPM_TRY(SecretBytes key, read_secret(file, max_hex_file));
     if (words["format"] == "hex") {
         auto binary = from_hex_text({reinterpret_cast<const char*>(key.view().data()), key.size()});
         if (!binary)
@@ -116,7 +116,7 @@ Result<SwtpmKey> SwtpmKey::from_key_file(std::string_view option) {
 Result<SwtpmKey> SwtpmKey::from_passphrase_file(std::string_view option) {
     Words words = {{"kdf", "pbkdf2"}, {"mode", ""}};
     VTPM_TRY(const std::string file, take_apart(option, words));
-    VTPM_TRY(const SecretBytes passphrase, read_secret_file(file, max_passphrase));
+    VTPM_TRY(const SecretBytes passphrase, read_secret(file, max_passphrase));
     VTPM_TRY(SecretBytes key, derive(passphrase, words["kdf"]));
     if (words["mode"].empty())
         return SwtpmKey(std::move(key), true);

@@ -29,6 +29,13 @@ nlohmann::json json_of(const Moved& moved) {
     return json;
 }
 
+Result<void> print_moved(const Moved& moved, const std::string& file) {
+    auto json = json_of(moved);
+    json["file"] = file;
+    print_json(json);
+    return {};
+}
+
 // Asks, and writes what comes as a payload to a new file. Should that fail, asking again gives it
 // again.
 Result<Answer> ask_into(ManagerConnection& manager, const Request& request, ByteView payload,
@@ -152,12 +159,8 @@ Result<void> export_instance(ManagerConnection& manager, const TransferOptions& 
     request.mutable_export_instance()->set_selector(options.selector);
     VTPM_TRY(const auto answer, ask_into(manager, request, ticket, options.out));
     const Moved& moved = answer.message.moved();
-    if (output.json) {
-        auto json = json_of(moved);
-        json["file"] = options.out;
-        print_json(json);
-        return {};
-    }
+    if (output.json)
+        return print_moved(moved, options.out);
     const std::string name = printable(moved.instance().name());
     std::cout << name << " can be used here no more; it is for manager " << uuid_text(moved.peer())
               << ".\n"
@@ -179,12 +182,8 @@ Result<void> import_package(ManagerConnection& manager, const TransferOptions& o
     request.mutable_import_package()->set_again(options.again);
     VTPM_TRY(const auto answer, ask_into(manager, request, package, options.out));
     const Moved& moved = answer.message.moved();
-    if (output.json) {
-        auto json = json_of(moved);
-        json["file"] = options.out;
-        print_json(json);
-        return {};
-    }
+    if (output.json)
+        return print_moved(moved, options.out);
     std::cout << xl_line(moved.instance()) << "\n"
               << printable(moved.instance().name())
               << " lives here now; it says that it comes from "

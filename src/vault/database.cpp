@@ -1,6 +1,7 @@
 #include "database.h"
 
-#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <utility>
 
 namespace vtpm::vault {
+
 tl::unexpected<Error> fail_sqlite(std::string_view what, int code) {
     const std::string text =
         std::string(what) + ": " + sqlite3_errstr(code) + " (SQLite " + std::to_string(code) + ")";
@@ -115,15 +117,25 @@ bool Statement::is_null(int column) const {
 Result<std::unique_ptr<Database>> Database::open(const std::filesystem::path& path) {
     std::unique_ptr<Database> database(new Database);
     sqlite3* raw = nullptr;
-    const int code = sqlite3_open_v2(
-        path.c_str(), &raw,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE,
-        nullptr);
+    const int code =
+        sqlite3_open_v2(path.c_str(), &raw,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW |
+                            SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_URI,  // for copy()
+                        nullptr);
     database->database_.reset(raw);
     if (code != SQLITE_OK)
         return fail_sqlite(path.string(), code);
     VTPM_CHECK(database->configure());
     return database;
+}
+
+// SQLite removes the log of a database that is closed, and what lay in it would stay in free
+// blocks.
+Database::~Database() {
+    if (database_ && logs_ && !erase_log()) {
+        int keep = 1;
+        sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+    }
 }
 
 Result<void> Database::configure() {
@@ -167,6 +179,7 @@ Result<void> Database::use_log() {
             return SQLITE_OK;
         },
         this);
+    logs_ = true;
     return {};
 }
 
@@ -222,6 +235,7 @@ Result<void> Database::reserve_log() {
     VTPM_TRY(const LogFile log, log_file());
     std::int64_t size = log.size();
     if (size > log_reserve) {
+        VTPM_CHECK(erase_log());  // the blocks that are cut off are others' then
         VTPM_CHECK(checkpoint(SQLITE_CHECKPOINT_TRUNCATE));
         size = 0;
     }
@@ -248,27 +262,32 @@ Result<void> Database::erase_log() {
     return {};
 }
 
-void Database::remove_copy(const std::filesystem::path& path) {
-    ::unlink(path.c_str());
-    ::unlink((path.string() + "-journal").c_str());
-}
-
-Result<Fd> Database::copy(const std::filesystem::path& path) {
-    remove_copy(path);
-    const Fd made(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!made.valid())
-        return fail_errno(path.string(), errno);
-    const auto copied = [&]() -> Result<Fd> {
-        VTPM_TRY(Statement vacuum, prepare("VACUUM INTO ?"));
-        const std::string name = path.string();
-        VTPM_CHECK(vacuum.run(std::string_view(name)));
-        Fd copy(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-        if (!copy.valid())
-            return fail_errno(name, errno);
-        return copy;
-    };
-    auto copy = copied();
-    remove_copy(path);
+// By way of a database in memory: a file that is removed leaves its blocks behind, with keys that
+// may be deleted later.
+Result<Fd> Database::copy() {
+    static constexpr const char* name = "file:/xen-vtpm-copy?vfs=memdb";
+    sqlite3* raw = nullptr;
+    const int opened =
+        sqlite3_open_v2(name, &raw,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI |
+                            SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                        nullptr);
+    std::unique_ptr<sqlite3, Close> memory(raw);
+    if (opened != SQLITE_OK)
+        return fail_sqlite("a copy of vault.db", opened);
+    VTPM_TRY(Statement vacuum, prepare("VACUUM INTO ?"));
+    VTPM_CHECK(vacuum.run(std::string_view(name)));
+    sqlite3_int64 size = 0;
+    const unsigned char* const content =
+        sqlite3_serialize(raw, "main", &size, SQLITE_SERIALIZE_NOCOPY);
+    if (content == nullptr)
+        return fail(Errc::io, NextAction::retry_later, "no memory for a copy of vault.db");
+    Fd copy(::memfd_create("vault.db", MFD_CLOEXEC));
+    if (!copy.valid() || ::fchmod(copy.get(), 0600) != 0)
+        return fail_errno("a copy of vault.db", errno);
+    VTPM_CHECK(write_all(copy.get(), {content, static_cast<std::size_t>(size)}));
+    if (::lseek(copy.get(), 0, SEEK_SET) != 0)
+        return fail_errno("a copy of vault.db", errno);
     return copy;
 }
 

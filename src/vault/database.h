@@ -74,6 +74,7 @@ class Database {
     static Result<std::unique_ptr<Database>> open(const std::filesystem::path& path);
     Database(const Database&) = delete;
     Database& operator=(const Database&) = delete;
+    ~Database();
 
     // From here on commits go to a write-ahead log.
     Result<void> use_log();
@@ -101,11 +102,8 @@ class Database {
     // checkpoint(), and then nothing that was ever in the log is there any more.
     Result<void> erase_log();
 
-    // A whole copy as of now, without free pages and without a log; its file has no name any more.
-    // `path` is that of a new private file beside the database.
-    Result<Fd> copy(const std::filesystem::path& path);
-    // Of a copy() that was killed.
-    static void remove_copy(const std::filesystem::path& path);
+    // A whole copy as of now, without free pages and without a log, in memory.
+    Result<Fd> copy();
 
     bool in_transaction() const { return sqlite3_get_autocommit(database_.get()) == 0; }
 
@@ -127,6 +125,7 @@ class Database {
     // Whether what reads as zeros in the log is so on the disk, too: not after zeros whose sync
     // failed, which another process may have seen.
     bool zeros_are_synced_ = false;
+    bool logs_ = false;
 };
 
 // Rolls back unless committed.

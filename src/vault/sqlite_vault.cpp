@@ -27,7 +27,6 @@ Result<void> SqliteVault::open_disk() {
         return {};
     auto disk = std::make_unique<Disk>();
     VTPM_TRY(disk->database, Database::open(files.database()));
-    Database::remove_copy(files.copy());
     VTPM_CHECK(check_format(*disk->database));
     VTPM_CHECK(disk->database->use_log());
     VTPM_TRY(disk->record, read_vault_record(*disk->database));

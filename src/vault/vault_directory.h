@@ -2,7 +2,6 @@
 //
 //   vault.db        the database; vault.db-wal beside it while it is in use
 //   vault.db.new    a set-up that has not finished; never read
-//   vault.db.copy   a backup that is being made; never read
 //   set-up          there was a vault here (the manager's uuid, for people)
 //
 // Order of a set-up: vault.db.new, fsync, rename to vault.db, fsync of the directory, `set-up`.
@@ -39,8 +38,6 @@ class VaultDirectory {
     Result<void> sync() const;
 
     std::filesystem::path database() const { return path_ / "vault.db"; }
-    // For a moment only, while a backup is made.
-    std::filesystem::path copy() const { return path_ / "vault.db.copy"; }
     std::filesystem::path new_database() const { return path_ / "vault.db.new"; }
 
   private:

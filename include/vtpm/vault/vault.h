@@ -314,8 +314,8 @@ class Vault {
     virtual Result<Imported> import_package(ByteView package, std::string_view name) = 0;
     // Of a package that was imported: should the first one be lost.
     virtual Result<Imported> receipt_again(ByteView package) = 0;
-    // A whole copy of the vault as it is now, in a file without a name; Errc::io if the disk is
-    // full.
+    // A whole copy of the vault as it is now, in memory: no file has it, nor had. Errc::io if there
+    // is no room.
     virtual Result<Fd> backup() = 0;
 
     // Lines of the journal after this number, no more than `limit`.

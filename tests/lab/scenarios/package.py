@@ -12,7 +12,7 @@ from xenlab.say import step, timed
 
 NEEDS_PRODUCT = True
 OWN_HOST = True
-
+KEY = "/root/recovery"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -y"
 
 
@@ -22,6 +22,7 @@ def run(lab: Lab) -> None:
     with timed("booting"):
         lab.boot()
     lab.agent.put("/run/lab/xen-vtpm_lab.deb", deb.read_bytes())
+    lab.check(f"vtpmctl setup --recovery-out {KEY}")
     instance = vtpm.create(lab, "kept", "1.2")
     guest = lab.create_guest("kept", "pv", instance.line)
     secret = secrets.token_bytes(32)
@@ -31,6 +32,9 @@ def run(lab: Lab) -> None:
     lab.destroy_guests()
     with timed("installing again"):
         lab.check(INSTALL, 600)
+    step("the chip has given the keys of this boot to the manager that was removed; the recovery key opens the vault")
+    expect_in("once a boot", lab.sh("vtpmctl status").out, "vtpmctl status")
+    lab.check(f"vtpmctl unlock --recovery-key {KEY}")
     step("what was kept is there again")
     guest = lab.create_guest("kept", "pv", instance.line)
     expect_equal(tpm_of(guest, "1.2").read_secret(32), secret, "the secret after removal and installation")

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +38,17 @@ def forms(value: bytes) -> dict[str, bytes]:
     return found
 
 
-def search(disk: Path, secrets: list[Secret]) -> list[Hit]:
+def raw(value: bytes) -> dict[str, bytes]:
+    """Returns the bytes as they are, in overlapping parts: a remainder of them is found as well."""
+    size = 16
+    starts = [*range(0, len(value) - size, size), len(value) - size]
+    return {f"bytes {start} to {start + size}": value[start:start + size] for start in starts}
+
+
+def search(disk: Path, secrets: list[Secret],
+           as_what: Callable[[bytes], dict[str, bytes]] = forms) -> list[Hit]:
     """Searches the image for all forms of all secrets; returns the first place of each that is there."""
-    needles = [(secret.name, form, text) for secret in secrets for form, text in forms(secret.value).items()]
+    needles = [(secret.name, form, text) for secret in secrets for form, text in as_what(secret.value).items()]
     overlap = max(len(text) for _, _, text in needles)
     hits: dict[tuple[str, str], Hit] = {}
     for offset, piece in _pieces(disk, overlap):

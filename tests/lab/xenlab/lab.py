@@ -40,6 +40,7 @@ class Lab:
         self.chip = chip
         self.directory = directory
         self.guests: list[Guest] = []
+        self.neighbours: list[Lab] = []
         self._machine: Machine | None = None
         self._agent: Agent | None = None
         self._write_log: Path | None = None
@@ -190,12 +191,23 @@ class Lab:
         self.shutdown()
         self.boot()
 
-    def power_cut(self) -> None:
-        """Takes the power away. After boot(lossy=True), writes that were not flushed are lost."""
+    def power_cut(self) -> int:
+        """Takes the power away. After boot(lossy=True), writes that were not flushed are lost; returns how many."""
         self.machine.kill()
+        lost = 0
         if self._write_log is not None:
-            powercut.lose_unflushed(self.disk, self._write_log)
+            lost = powercut.lose_unflushed(self.disk, self._write_log)
         self._forget_machine()
+        return lost
+
+    def neighbour(self, name: str) -> "Lab":
+        """Returns another host, off: a copy of this one's disk on a mainboard whose chip comes from the factory."""
+        directory = self.directory / name
+        directory.mkdir()
+        copy_disk(self.disk, directory / "disk.img")
+        other = Lab(self.image, directory / "disk.img", Chip(directory / "chip"), directory)
+        self.neighbours.append(other)
+        return other
 
     def save_logs(self, directory: Path) -> None:
         """Copies the console's and the emulators' logs, for a person to read."""
@@ -205,7 +217,9 @@ class Lab:
                 shutil.copy(log, directory / log.name)
 
     def close(self) -> None:
-        """Switches off without ceremony, if on."""
+        """Switches off without ceremony, if on, this host and its neighbours."""
+        for other in self.neighbours:
+            other.close()
         if self._machine is not None:
             self._machine.kill()
             self._forget_machine()

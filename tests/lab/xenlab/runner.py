@@ -107,15 +107,9 @@ class Runner:
 
     def _explain(self, name: str, lab: Lab | None, error: object) -> None:
         say(f"{name}: FAILED: {error}")
-        if lab is not None and lab.is_on:
-            kept = cache.root() / "failed" / name
-            shutil.rmtree(kept, ignore_errors=True)
-            lab.save_logs(kept)
-            warn(f"--- the end of the console of Xen and the dom0 (all of it in {kept})\n{lab.machine.console_tail()}")
-            try:
-                warn(f"--- the end of the dom0's journal\n{lab.sh(JOURNAL_TAIL, 30).out}---")
-            except LabError as unreachable:
-                warn(f"--- the dom0's journal cannot be had: {unreachable}")
+        for host in [lab, *lab.neighbours] if lab is not None else []:
+            if host.is_on:
+                _show(name, host)
         if lab is not None and lab is self._shared:
             # What a failed scenario left behind is nothing to judge the next one by.
             self._discard(lab)
@@ -130,6 +124,17 @@ class Runner:
         if self._shared is not None:
             self._discard(self._shared)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _show(name: str, host: Lab) -> None:
+    kept = cache.root() / "failed" / name
+    shutil.rmtree(kept, ignore_errors=True)
+    host.save_logs(kept)
+    warn(f"--- the end of the console of Xen and the dom0 (all of it in {kept})\n{host.machine.console_tail()}")
+    try:
+        warn(f"--- the end of the dom0's journal\n{host.sh(JOURNAL_TAIL, 30).out}---")
+    except LabError as unreachable:
+        warn(f"--- the dom0's journal cannot be had: {unreachable}")
 
 
 def _run_directory() -> Path:

@@ -23,9 +23,9 @@ class Instance:
         return f'vtpm=["backend=0,uuid={self.uuid}"]'
 
 
-def create(lab: Lab, name: str, tpm: str) -> Instance:
+def create(lab: Lab, name: str, tpm: str, options: str = "") -> Instance:
     """Creates an instance, and checks that what vtpmctl prints is the line to paste."""
-    printed = lab.check(f"vtpmctl create --name {name} --tpm {tpm}")
+    printed = lab.check(f"vtpmctl create --name {name} --tpm {tpm} {options}")
     shown = json.loads(lab.check(f"vtpmctl show {name} --json"))
     expect_equal((shown["name"], shown["tpm"]), (name, tpm), "name and version that vtpmctl show tells")
     instance = Instance(name, shown["uuid"])
@@ -35,8 +35,7 @@ def create(lab: Lab, name: str, tpm: str) -> Instance:
 
 def delete(lab: Lab, instance: Instance) -> None:
     """Deletes an instance, once the end of its guest has reached the manager."""
-    free = f"vtpmctl show {instance.name} --json | grep -q '\"in_use\": false'"
-    expect(lab.wait_until(free, 30), f"{instance.name} is still in use")
+    wait_free(lab, instance.name)
     lab.check(f"vtpmctl delete {instance.name} --yes")
 
 
@@ -84,6 +83,19 @@ def expect_nothing_left(lab: Lab, timeout: float = 40) -> None:
     for what, absent in REMAINS.items():
         if not lab.wait_until(f"{absent} >/dev/null", timeout):
             expect(False, f"left behind: {what}: {lab.sh(absent.removeprefix('! ')).out}")
+
+
+def wait_free(lab: Lab, name: str) -> None:
+    """Waits until the end of an instance's guest has reached the manager."""
+    free = f"vtpmctl show {name} --json | grep -q '\"in_use\": false'"
+    expect(lab.wait_until(free, 30), f"{name} is still in use")
+
+
+def vault_rows(lab: Lab, query: str) -> list[list[str]]:
+    """Asks the vault's database, of which a copy is read, as vault_digest() does."""
+    out = lab.check(f"rm -rf /run/lab/vault && cp -r {STATE} /run/lab/vault && "
+                    f'sqlite3 /run/lab/vault/vault.db "{query}" && rm -rf /run/lab/vault')
+    return [line.split("|") for line in out.splitlines()]
 
 
 def vault_digest(lab: Lab) -> str:

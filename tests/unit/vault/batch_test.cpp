@@ -1,10 +1,8 @@
 // Several stores at once, and stores that are acknowledged only when the chip knows them.
-#include <sys/resource.h>
-
-#include <csignal>
 #include <list>
 
 #include "fixture.h"
+#include "small_files.h"
 
 using namespace vtpm;
 using namespace vtpm::vault;
@@ -127,17 +125,7 @@ TEST_CASE("a batch that the disk does not take has changed nothing, and every an
     batch.add(b, 1, "b two");
     batch.add(b, 1, "b two");
 
-    struct sigaction ignore {};
-    struct sigaction before {};
-    ignore.sa_handler = SIG_IGN;
-    ::sigaction(SIGXFSZ, &ignore, &before);
-    rlimit old{};
-    REQUIRE(::getrlimit(RLIMIT_FSIZE, &old) == 0);
-    const rlimit small{64 * 1024, old.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-    const auto refused = f.vault->store_all(batch);
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &old) == 0);
-    ::sigaction(SIGXFSZ, &before, nullptr);
+    const auto refused = with_small_files(64UL * 1024, [&] { return f.vault->store_all(batch); });
 
     REQUIRE(refused.size() == 5);
     CHECK(error_of(refused[0]) == Errc::io);

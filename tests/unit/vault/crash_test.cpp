@@ -1,13 +1,12 @@
 // Power cuts of the process, and disks that are full.
 #include <poll.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <random>
 
 #include "fixture.h"
+#include "small_files.h"
 
 using namespace vtpm;
 using namespace vtpm::vault;
@@ -95,25 +94,15 @@ TEST_CASE("a full disk refuses a store, and the vault goes on when there is spac
     f.stored(a, 0, "one");
     REQUIRE(fine(f.vault->idle()));
 
-    // A limit on the size of files stands in for the disk; the write fails the same way.
-    struct sigaction ignore {};
-    struct sigaction before {};
-    ignore.sa_handler = SIG_IGN;
-    ::sigaction(SIGXFSZ, &ignore, &before);
-    rlimit old{};
-    REQUIRE(::getrlimit(RLIMIT_FSIZE, &old) == 0);
-    const rlimit small{64 * 1024, old.rlim_max};
-
+    constexpr rlim_t small = 64UL * 1024;
     const auto big = [] {
         std::vector<BlobChange> changes;
         changes.push_back({BlobKind::permanent, SecretBytes(200 * 1024)});
         return changes;
     };
     for (std::uint64_t round = 0; round < 3; ++round) {
-        REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-        const auto refused = f.vault->store(a, 1, big());
-        const auto created = f.vault->create({"c", 2, {}});
-        REQUIRE(::setrlimit(RLIMIT_FSIZE, &old) == 0);
+        const auto refused = with_small_files(small, [&] { return f.vault->store(a, 1, big()); });
+        const auto created = with_small_files(small, [&] { return f.vault->create({"c", 2, {}}); });
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == Errc::io);
         CHECK(refused.error().next == NextAction::retry_later);
@@ -124,12 +113,9 @@ TEST_CASE("a full disk refuses a store, and the vault goes on when there is spac
         CHECK(f.stored(b, round, state_number(9)) == round + 1);
     }
     CHECK(fine(f.vault->store(a, 1, big())));
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-    const auto housekeeping = f.vault->idle();
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &old) == 0);
+    const auto housekeeping = with_small_files(small, [&] { return f.vault->idle(); });
     CHECK(error_of(housekeeping) == Errc::io);
     CHECK(fine(f.vault->idle()));
-    ::sigaction(SIGXFSZ, &before, nullptr);
     f.reopen_unlocked();
     CHECK(f.vault->load(a)->blobs[0].second.size() == 200 * 1024);
     CHECK(f.loaded(b) == state_number(9));
@@ -138,22 +124,14 @@ TEST_CASE("a full disk refuses a store, and the vault goes on when there is spac
 // An instance without its state would be taken for a new TPM. Every write of the database is a
 // moment at which the disk may be full or the power may fail.
 TEST_CASE("an instance made with a state is there with it or not at all") {
-    struct sigaction ignore {};
-    struct sigaction before {};
-    ignore.sa_handler = SIG_IGN;
-    ::sigaction(SIGXFSZ, &ignore, &before);
-    rlimit old{};
-    REQUIRE(::getrlimit(RLIMIT_FSIZE, &old) == 0);
     bool refused = false;
     bool made = false;
     for (rlim_t kib = 16; kib <= 256 && !made; kib += 4) {
         Fixture f;
         f.set_up();
         REQUIRE(fine(f.vault->idle()));
-        const rlimit small{kib * 1024, old.rlim_max};
-        REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-        const auto created = f.vault->create(moving_in("a", SecretBytes(60 * 1024)));
-        REQUIRE(::setrlimit(RLIMIT_FSIZE, &old) == 0);
+        const auto created = with_small_files(
+            kib * 1024, [&] { return f.vault->create(moving_in("a", SecretBytes(60 * 1024))); });
         refused = refused || !created;
         made = created.has_value();
         f.reopen_unlocked();
@@ -169,5 +147,4 @@ TEST_CASE("an instance made with a state is there with it or not at all") {
     }
     CHECK(refused);
     CHECK(made);
-    ::sigaction(SIGXFSZ, &before, nullptr);
 }

@@ -1,5 +1,5 @@
 // Older states, whole or in part, put back while the host was off; power cuts around a commit.
-#include "fixture.h"
+#include "image.h"
 #include "vtpm/base/uuid.h"
 
 using namespace vtpm;
@@ -8,27 +8,6 @@ using namespace vtpm::vault;
 namespace fs = std::filesystem;
 
 namespace {
-
-// A copy of the vault's directory, as a thief of disks or an administrator's backup makes one.
-class Image {
-  public:
-    explicit Image(const Fixture& f) : f_(f) {
-        for (const auto& entry : fs::directory_iterator(f.directory()))
-            files_.emplace_back(entry.path().filename(), slurp(entry.path()));
-    }
-    void put_back() const {
-        for (const auto& entry : fs::directory_iterator(f_.directory()))
-            fs::remove(entry.path());
-        for (const auto& [name, content] : files_) {
-            spit(f_.directory() / name, content);
-            fs::permissions(f_.directory() / name, fs::perms::owner_read | fs::perms::owner_write);
-        }
-    }
-
-  private:
-    const Fixture& f_;
-    std::vector<std::pair<fs::path, Bytes>> files_;
-};
 
 Freshness fresh(Fixture& f) {
     const auto status = f.vault->status();
@@ -98,15 +77,15 @@ TEST_CASE("after an orderly end no older state of the directory is served") {
     for (std::uint64_t n = 0; n < 5; ++n) {
         f.stored(a, n, "state " + std::to_string(n));
         f.vault.reset();  // a power cut
-        older.emplace_back(f);
+        older.emplace_back(f.directory());
         f.reopen_unlocked();
         f.vault.reset();
-        older.emplace_back(f);
+        older.emplace_back(f.directory());
         f.reopen_unlocked();
     }
     f.stored(a, 5, "the newest");
     f.close();
-    const Image newest(f);
+    const Image newest(f.directory());
     for (const auto& image : older) {
         image.put_back();
         check_rolled_back(f);
@@ -122,7 +101,7 @@ TEST_CASE("what was there before the last start is old, however the manager ende
     const Uuid a = f.made("a");
     f.stored(a, 0, "one");
     f.vault.reset();
-    const Image before(f);
+    const Image before(f.directory());
     f.reopen_unlocked();
     f.stored(a, 1, "two");
     f.vault.reset();
@@ -137,7 +116,7 @@ TEST_CASE("the window is the open epoch's writes, and a suffix of them") {
     const Uuid b = f.made("b");
     f.stored(a, 0, "a 1");
     f.vault.reset();
-    const Image inside(f);
+    const Image inside(f.directory());
     f.reopen_unlocked();
     f.close();
 
@@ -145,7 +124,7 @@ TEST_CASE("the window is the open epoch's writes, and a suffix of them") {
         f.reopen_unlocked();
         const auto before = fresh(f);
         f.stored(a, 1, "a 2");
-        const Image later(f);  // under the running manager
+        const Image later(f.directory());  // under the running manager
         f.stored(a, 2, "a 3");
         CHECK(fresh(f).epoch == before.epoch);
         CHECK(fresh(f).writes == 2);
@@ -208,7 +187,7 @@ TEST_CASE("a deleted instance does not come back") {
     const Uuid a = f.made("a");
     f.stored(a, 0, "one");
     f.vault.reset();
-    const Image with_it(f);
+    const Image with_it(f.directory());
     f.reopen_unlocked();
     REQUIRE(fine(f.vault->remove(a)));
     f.vault.reset();
@@ -224,7 +203,7 @@ TEST_CASE("an anchor that was prepared and never committed is worth nothing late
     f.chip.fail_nth(1, gone);
     CHECK_FALSE(f.vault->close());
     f.vault.reset();
-    const Image prepared(f);
+    const Image prepared(f.directory());
     f.reopen_unlocked();  // commits anew
     f.stored(a, 1, "two");
     f.close();

@@ -1,4 +1,5 @@
 // Moves whose chip, disk or power fails at a step, and disks that are put back to before one.
+#include "image.h"
 #include "two_hosts.h"
 
 using namespace vtpm;
@@ -7,28 +8,6 @@ using namespace vtpm::vault;
 namespace fs = std::filesystem;
 
 namespace {
-
-// A copy of a vault's directory.
-class Image {
-  public:
-    explicit Image(const Host& host) : host_(host) {
-        for (const auto& entry : fs::directory_iterator(host.directory()))
-            files_.emplace_back(entry.path().filename(), slurp(entry.path()));
-    }
-    void put_back() const {
-        for (const auto& entry : fs::directory_iterator(host_.directory()))
-            fs::remove(entry.path());
-        for (const auto& [name, content] : files_) {
-            spit(host_.directory() / name, content);
-            fs::permissions(host_.directory() / name,
-                            fs::perms::owner_read | fs::perms::owner_write);
-        }
-    }
-
-  private:
-    const Host& host_;
-    std::vector<std::pair<fs::path, Bytes>> files_;
-};
 
 void roll_back(Host& host, const Image& older) {
     host.vault.reset();
@@ -43,7 +22,7 @@ TEST_CASE("no package leaves before the chip knows that the instance has gone") 
     const Uuid web1 = h.source.made("web1", "its state");
     const Bytes ticket = h.target.ticket();
     REQUIRE(fine(h.source.vault->close()));
-    const Image before(h.source);
+    const Image before(h.source.directory());
     h.source.chip.refuse(chip_gone);
     for (int round = 0; round < 2; ++round) {
         const auto refused = h.source.vault->export_instance(web1, ticket);
@@ -84,7 +63,7 @@ TEST_CASE(
         h.source.chip.fail_nth(nth, chip_gone);
         const auto first = h.source.vault->export_instance(web1, ticket);
         undisturbed = h.source.chip.calls() - before < nth;
-        const Image at_the_crash(h.source);
+        const Image at_the_crash(h.source.directory());
         h.source.chip.fail_nth(0, chip_gone);
         h.source.reopen();
         if (first)
@@ -106,7 +85,7 @@ TEST_CASE("a chip that fails at any call of an import: no receipt that a power c
         const Uuid web1 = h.source.made("web1", "its state");
         const Bytes package = h.source.exported(web1, h.target.ticket());
         REQUIRE(fine(h.target.vault->close()));
-        const Image before(h.target);
+        const Image before(h.target.directory());
         const int calls = h.target.chip.calls();
         h.target.chip.fail_nth(nth, chip_gone);
         auto imported = h.target.vault->import_package(package, "");
@@ -114,7 +93,7 @@ TEST_CASE("a chip that fails at any call of an import: no receipt that a power c
         h.target.chip.fail_nth(0, chip_gone);
         if (imported) {
             // Who has the receipt may erase the source; so the target must not forget.
-            const Image after(h.target);
+            const Image after(h.target.directory());
             roll_back(h.target, before);
             CHECK(error_of(h.target.vault->unlock()) == Errc::rolled_back);
             roll_back(h.target, after);
@@ -148,7 +127,7 @@ TEST_CASE("a used ticket does not come back with an older disk") {
     const Uuid web1 = h.source.made("web1", "its state");
     const Bytes package = h.source.exported(web1, h.target.ticket());
     REQUIRE(fine(h.target.vault->close()));
-    const Image before(h.target);
+    const Image before(h.target.directory());
     REQUIRE(fine(h.target.vault->import_package(package, "")));
     REQUIRE(fine(h.target.vault->remove(web1)));
 
