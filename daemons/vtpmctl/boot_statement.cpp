@@ -82,6 +82,7 @@ Result<BootStatement> statement_of(const wire::proto::BootStatement& message) {
             return fail(Errc::malformed, "vtpmmgrd sent a PCR that is none");
         statement.pcrs[static_cast<std::uint8_t>(pcr.number())] = *digest;
     }
+    statement.counter = message.counter();
     statement.limit = message.limit();
     statement.words.assign(message.words().begin(), message.words().end());
     if (statement.pcrs.empty() || statement.words.size() != BootStatement::words_size)
@@ -98,6 +99,7 @@ nlohmann::json to_json(const BootStatement& statement) {
         {"manager", statement.manager.to_string()},
         {"group", {{"uuid", statement.group.to_string()}, {"name", statement.group_name}}},
         {"pcrs", pcrs},
+        {"counter", to_hex(ByteWriter().u32(statement.counter).written())},
         {"limit", statement.limit},
         {"words", to_hex(statement.words)}};
     if (!statement.signature.empty())
@@ -125,6 +127,11 @@ Result<BootStatement> parse_statement(ByteView file) {
     if (statement.group_name.size() > max_name || !fit_to_print(statement.group_name))
         return malformed("the group's name is none");
     VTPM_TRY(statement.pcrs, pcrs_in(json));
+    const auto* const index = text_in(json, "counter");
+    const auto counter = index == nullptr ? Result<Bytes>(malformed("")) : from_hex(*index);
+    if (!counter || counter->size() != sizeof statement.counter)
+        return malformed("no NV index of the counter");
+    VTPM_TRY(statement.counter, ByteReader(*counter).u32());
     const auto limit = json.find("limit");
     if (limit == json.end() || !limit->is_number_unsigned())
         return malformed("no limit");

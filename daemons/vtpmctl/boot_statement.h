@@ -5,8 +5,10 @@
 //     manager    the host's uuid
 //     group      {"uuid", "name"}
 //     pcrs       {"0": 64 hex digits, ...}   for the signer to compare
-//     limit      the number of revocations that it outlives
-//     words      128 hex digits: what is signed, which stands for all of the above
+//     counter    8 hex digits: the NV index of the chip's revocation counter
+//     limit      what that counter must not be above
+//     words      128 hex digits: what is signed, which stands for all of the above, as vtpmctl(8)
+//                says
 //     signature  hex digits, as `openssl dgst -sha256 -sign` gives it; only once it is signed
 #pragma once
 
@@ -29,6 +31,7 @@ struct BootStatement {
     Uuid group;
     std::string group_name;
     PcrValues pcrs;
+    std::uint32_t counter = 0;
     std::uint64_t limit = 0;
     Bytes words;
     Bytes signature;  // empty: not signed yet

@@ -225,8 +225,9 @@ std::string without_yes(const std::string& command, const Arguments& a) {
                "of the group; add --yes";
     }
     return "approver makes the holder of this key the one who decides which boots have the keys of "
-           "the group; approvals of the one before count no more, and without a new one (vtpmctl "
-           "approve this-boot) the next start is locked. Add --yes";
+           "the group. What the one before has signed opens nothing that is sealed from now on, "
+           "and "
+           "without a new approval (vtpmctl approve this-boot) the next start is locked. Add --yes";
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 // vtpmctl: what a person types. It knows the manager's messages and nothing of TPMs or Xen; of keys
 // only those that a person hands it, for as long as it takes to pass them on or to sign.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <functional>
 #include <iostream>
@@ -84,6 +87,16 @@ Result<void> run(const std::string& command, const Arguments& arguments) {
     return verbs().at(command)(manager, arguments);
 }
 
+// Recovery keys, approvers' keys and passphrases go into no core file and, if we may lock memory
+// (as root, which alone is served), not into swap.
+void keep_secrets_in_memory() {
+    const rlimit none{0, 0};
+    (void)::setrlimit(RLIMIT_CORE, &none);
+    (void)::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 && ::geteuid() == 0)
+        std::cerr << "vtpmctl: warning: memory cannot be locked, so that keys may reach swap\n";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -96,8 +109,8 @@ int main(int argc, char** argv) {
         return app.exit(error) == 0 ? 0 : bad_command_line;
     }
     ::signal(SIGPIPE, SIG_IGN);
-    ::prctl(PR_SET_DUMPABLE, 0);  // recovery keys and approvers' keys go into no core file
     const std::string command = command_of(app);
+    keep_secrets_in_memory();
     if (command == "doctor")
         return report(examine(arguments.socket), arguments.output.json) ? 0 : 1;
     if (const auto why = objection(command, arguments)) {

@@ -1,5 +1,7 @@
 #include "manager_connection.h"
 
+#include <iostream>
+
 #include "caller.h"
 #include "vtpm/wire/failure.h"
 
@@ -35,6 +37,8 @@ Result<Answer> ManagerConnection::ask(wire::proto::Request request, ByteView pay
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
     if (reply.has_failure())
         return tl::unexpected<Error>(seen_from_here(reply.failure()));
+    if (!reply.warning().empty())
+        std::cerr << "vtpmctl: warning: " << reply.warning() << "\n";
     return Answer{std::move(reply), std::move(frame.payload), std::move(frame.descriptor)};
 }
 

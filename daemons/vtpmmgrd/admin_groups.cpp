@@ -66,8 +66,8 @@ Result<AdminSession::Answer> AdminSession::group_create(const wire::proto::Group
     VTPM_TRY(const auto wish, wish_of(request.approver()));
     VTPM_TRY(const auto group, manager_.vault.create_group(request.name(), wish));
     spdlog::info("group {} ({}) created", group.uuid.to_string(), group.name);
-    manager_.keys.keep(manager_.vault);
     Answer answer;
+    keep_keys(answer);
     vtpm::manager::describe(group, *answer.message.mutable_group());
     return answer;
 }
@@ -76,8 +76,8 @@ Result<AdminSession::Answer> AdminSession::group_open(const wire::proto::GroupSe
     VTPM_TRY(const auto found, manager_.vault.find_group(request.group()));
     VTPM_TRY(const auto group, manager_.vault.open_group(found.uuid));
     spdlog::info("group {} ({}) opened", group.uuid.to_string(), group.name);
-    manager_.keys.keep(manager_.vault);
     Answer answer;
+    keep_keys(answer);
     vtpm::manager::describe(group, *answer.message.mutable_group());
     return answer;
 }
@@ -96,8 +96,8 @@ Result<AdminSession::Answer> AdminSession::group_close(const wire::proto::GroupS
     VTPM_CHECK(not_in_use(found));
     VTPM_TRY(const auto group, manager_.vault.close_group(found.uuid));
     spdlog::info("group {} ({}) closed", group.uuid.to_string(), group.name);
-    manager_.keys.keep(manager_.vault);
     Answer answer;
+    keep_keys(answer);
     vtpm::manager::describe(group, *answer.message.mutable_group());
     return answer;
 }
@@ -106,8 +106,8 @@ Result<AdminSession::Answer> AdminSession::group_remove(const wire::proto::Group
     VTPM_TRY(const auto found, manager_.vault.find_group(request.group()));
     VTPM_CHECK(manager_.vault.remove_group(found.uuid));
     spdlog::info("group {} ({}) deleted, its key destroyed", found.uuid.to_string(), found.name);
-    manager_.keys.keep(manager_.vault);
     Answer answer;
+    keep_keys(answer);
     vtpm::manager::describe(found, *answer.message.mutable_group());
     return answer;
 }
@@ -120,6 +120,7 @@ Result<AdminSession::Answer> AdminSession::set_approver(const wire::proto::SetAp
                  group.approver.empty() ? "its key is given out on any boot from now on"
                                         : "its boots have a new approver");
     Answer answer;
+    keep_keys(answer);
     vtpm::manager::describe(group, *answer.message.mutable_group());
     return answer;
 }

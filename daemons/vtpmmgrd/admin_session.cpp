@@ -108,10 +108,10 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
     VTPM_TRY(auto outcome, request.replace()
                                ? manager_.vault.replace_recovery_key(request.recovery_public())
                                : manager_.vault.setup(wishes));
-    manager_.keys.keep(manager_.vault);
     spdlog::info("set up as manager {}{}", outcome.manager.to_string(),
                  outcome.recovery_key_pem.empty() ? "" : ", with a new recovery key");
     Answer answer;
+    keep_keys(answer);
     const auto id = outcome.manager.bytes();
     answer.message.mutable_setup()->set_manager(id.data(), id.size());
     answer.payload = std::move(outcome.recovery_key_pem);
@@ -217,15 +217,13 @@ Result<AdminSession::Answer> AdminSession::recover(const SecretBytes& recovery_k
         return tl::make_unexpected(std::move(done).error());
     }
     spdlog::warn("vault recovered on an operator's word: what is on the disk counts as the newest");
-    manager_.keys.keep(manager_.vault);
-    return status();
+    return status_with_keys_kept();
 }
 
 Result<AdminSession::Answer> AdminSession::unlock(const SecretBytes& recovery_key) {
     VTPM_CHECK(manager_.vault.unlock_with_recovery_key(recovery_key));
     spdlog::warn("vault opened with the recovery key, by an operator");
-    manager_.keys.keep(manager_.vault);
-    return status();
+    return status_with_keys_kept();
 }
 
 Result<AdminSession::Answer> AdminSession::rotate(const wire::proto::Rotate& request) {
@@ -245,7 +243,23 @@ Result<AdminSession::Answer> AdminSession::rotate(const wire::proto::Rotate& req
         VTPM_CHECK(manager_.vault.rotate_root());
         answer.message.mutable_done();
     }
-    manager_.keys.keep(manager_.vault);
+    keep_keys(answer);
+    return answer;
+}
+
+void AdminSession::keep_keys(Answer& answer) {
+    if (const auto kept = manager_.keys.keep(manager_.vault); !kept)
+        answer.message.set_warning(
+            "it is done, but the keys of now are not with systemd, or the boot latch is not "
+            "closed: " +
+            kept.error().context);
+}
+
+Result<AdminSession::Answer> AdminSession::status_with_keys_kept() {
+    Answer kept;
+    keep_keys(kept);
+    VTPM_TRY(Answer answer, status());
+    answer.message.set_warning(kept.message.warning());
     return answer;
 }
 

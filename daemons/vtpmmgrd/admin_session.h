@@ -39,6 +39,7 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> set_policy(const wire::proto::SetPolicy& request);
     Result<Answer> remove(const wire::proto::Select& request);
     Result<Answer> status();
+    Result<Answer> status_with_keys_kept();
     Result<Answer> recover(const SecretBytes& recovery_key);
     Result<Answer> unlock(const SecretBytes& recovery_key);
     Result<Answer> rotate(const wire::proto::Rotate& request);
@@ -69,6 +70,8 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> backup();
     Answer moved(const vault::Instance& instance) const;
 
+    // Leaves the keys, which have changed, to the next vtpmmgrd; if that fails, the answer says so.
+    void keep_keys(Answer& answer);
     Result<Answer> answer_administration(const wire::proto::Request& request,
                                          const SecretBytes& payload);
     Result<void> not_in_use(const vault::Instance& instance) const;

@@ -108,14 +108,21 @@ Result<void> KeyKeeper::store(const SecretBytes& keys) {
     return {};
 }
 
-void KeyKeeper::keep(vault::Vault& vault) {
+void KeyKeeper::keep_ahead(const SecretBytes& keys) {
+    if (in_store_.empty())
+        return;
+    if (const auto done = store(keys); !done)
+        spdlog::warn("new keys are not left to the next vtpmmgrd yet: {}", done.error().context);
+}
+
+Result<void> KeyKeeper::keep(vault::Vault& vault) {
     left_behind_.reset();
     const auto latch = vault.status().latch;
     const bool has_store = std::getenv("NOTIFY_SOCKET") != nullptr;
     // With a closed latch the store is the only place that keys can come from, enabled or not.
     if (!has_store || latch == vault::LatchState::none ||
         (!enabled_ && latch == vault::LatchState::open)) {
-        return;
+        return {};
     }
     const auto done = [&]() -> Result<void> {
         VTPM_TRY(const SecretBytes keys, vault.keys_at_hand());
@@ -131,6 +138,7 @@ void KeyKeeper::keep(vault::Vault& vault) {
     } else if (latch == vault::LatchState::open) {
         spdlog::info("boot latch closed: the chip gives the keys to nobody before it is reset");
     }
+    return done;
 }
 
 }  // namespace vtpm::manager

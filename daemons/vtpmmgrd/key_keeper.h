@@ -30,8 +30,12 @@ class KeyKeeper {
 
     // To be called when the vault has opened, or the keys at hand have changed: what was left
     // behind is forgotten, and what is at hand now is left to the next one. What goes wrong is
-    // logged; the latch is then left as it is.
-    void keep(vault::Vault& vault);
+    // logged, too; the latch is then left as it is.
+    Result<void> keep(vault::Vault& vault);
+
+    // Keys that are about to be the vault's, with those that are: if the store has keys, it gets
+    // these in their place until the next keep().
+    void keep_ahead(const SecretBytes& keys);
 
   private:
     Result<void> store(const SecretBytes& keys);

@@ -80,6 +80,7 @@ int main(int argc, char** argv) {
     boost::asio::io_context loop(1);  // outlives the sessions that holders and commits keep
     manager::Holders holders;
     manager::KeyKeeper keys(settings.boot_latch, std::move(inherited.stored));
+    vault.keep_for_successor([&keys](const SecretBytes& bundle) { keys.keep_ahead(bundle); });
     manager::Commits commits(vault);
     manager::Manager manager{settings, chip, vault, holders, keys, commits};
     manager::try_unlock(manager);

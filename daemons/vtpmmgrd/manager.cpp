@@ -17,7 +17,7 @@ void try_unlock(Manager& manager) {
     }
     if (opened) {
         manager.told.clear();
-        manager.keys.keep(manager.vault);
+        (void)manager.keys.keep(manager.vault);  // nobody is there to be told; it is logged
         spdlog::info("vault open: {} instances", manager.vault.status().instances);
         return;
     }

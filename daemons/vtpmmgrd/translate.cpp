@@ -120,6 +120,7 @@ void describe(const vault::BootStatement& statement, wire::proto::BootStatement&
     describe(statement.group, *into.mutable_group());
     describe(statement.pcrs, *into.mutable_pcr());
     into.set_limit(statement.limit);
+    into.set_counter(statement.counter);
     into.set_words(statement.words.data(), statement.words.size());
 }
 

@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include <algorithm>
 #include <array>
@@ -240,6 +241,19 @@ Result<void> check_key(ByteView key) {
     if (!openssl_key(numbers))
         return bad_key("its numbers are no key");
     return {};
+}
+
+Result<Bytes> key_as_der(ByteView key) {
+    const ErrorQueue queue;
+    VTPM_TRY(const Key numbers, unmarshalled(key));
+    const Owned<EVP_PKEY> read = openssl_key(numbers);
+    unsigned char* raw = nullptr;
+    const int size = read ? i2d_PUBKEY(read.get(), &raw) : -1;
+    if (size <= 0)
+        return bad_key("its numbers are no key");
+    Bytes der(raw, raw + size);
+    OPENSSL_free(raw);
+    return der;
 }
 
 Result<void> verify(ByteView key, ByteView words, ByteView signature) {

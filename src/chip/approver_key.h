@@ -20,6 +20,9 @@ Result<Bytes> key_from_pem(std::string_view pem);
 // Errc::invalid_argument for what is not bit for bit a thing that key_from_pem() makes.
 Result<void> check_key(ByteView key);
 
+// Its SubjectPublicKeyInfo in DER (RFC 5480 and 3279), which is in its PEM, too.
+Result<Bytes> key_as_der(ByteView key);
+
 // Errc::not_approved if it is not this key's signature over SHA-256 of `words`.
 Result<void> verify(ByteView key, ByteView words, ByteView signature);
 

@@ -123,6 +123,10 @@ Result<Bytes> EsysChip::approver_key(std::string_view pem) {
     return policy::approver_key(pem);
 }
 
+Result<Digest> EsysChip::approver_fingerprint(ByteView key) {
+    return policy::fingerprint(key);
+}
+
 Result<Bytes> EsysChip::words_to_sign(const Approver& approver, const PcrValues& pcrs,
                                       std::uint64_t limit) {
     return policy::words_to_sign(approver, pcrs, limit);

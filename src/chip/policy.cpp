@@ -102,6 +102,11 @@ Result<Bytes> approver_key(std::string_view pem) {
     return key_from_pem(pem);
 }
 
+Result<Digest> fingerprint(ByteView approver_key) {
+    VTPM_TRY(const Bytes der, key_as_der(approver_key));
+    return sha256(der);
+}
+
 Result<Bytes> words_to_sign(const Approver& approver, const PcrValues& pcrs, std::uint64_t limit) {
     VTPM_CHECK(check_key(approver.key));
     VTPM_TRY(const Digest boot, approved(approver.counter, pcrs, limit));

@@ -12,11 +12,11 @@ constexpr std::size_t entry_size = Uuid::size + key_size;
 }  // namespace
 
 SecretBytes KeyBundle::text() const {
-    SecretBytes out(fixed_size + groups.size() * entry_size);
+    SecretBytes out(fixed_size + keys.size() * entry_size);
     auto at = std::copy(magic.begin(), magic.end(), out.span().begin());
     at = std::copy_n(manager.bytes().begin(), Uuid::size, at);
     at = std::copy_n(root.view().begin(), key_size, at);
-    for (const auto& [uuid, key] : groups) {
+    for (const auto& [uuid, key] : keys) {
         at = std::copy_n(uuid.bytes().begin(), Uuid::size, at);
         at = std::copy_n(key.view().begin(), key_size, at);
     }
@@ -38,7 +38,7 @@ Result<KeyBundle> KeyBundle::parse(ByteView text) {
         VTPM_TRY(const ByteView raw, reader.bytes(Uuid::size));
         VTPM_TRY(const Uuid uuid, Uuid::from_bytes(raw));
         VTPM_TRY(const ByteView key, reader.bytes(key_size));
-        bundle.groups.insert_or_assign(uuid, SecretBytes::copy_of(key));
+        bundle.keys.emplace(uuid, SecretBytes::copy_of(key));
     }
     return bundle;
 }

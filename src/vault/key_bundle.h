@@ -12,7 +12,9 @@ namespace vtpm::vault {
 struct KeyBundle {
     Uuid manager;
     SecretBytes root;
-    std::map<Uuid, SecretBytes> groups;
+    // Of the open groups. In the middle of a renewal there are two of a group, and one of the
+    // manager's uuid is another root key: which ones are in force, the vault shows.
+    std::multimap<Uuid, SecretBytes> keys;
 
     SecretBytes text() const;
     // Errc::malformed if it is anything else.

@@ -84,6 +84,11 @@ Status SqliteVault::status() {
     } else if (erasing_) {
         status.reason = Error{Errc::io, NextAction::retry_later,
                               "the key of a removed instance may still lie in vault.db-wal"};
+    } else if (leftovers_) {
+        status.reason = Error{leftovers_->code, leftovers_->next,
+                              "the chip may still open older copies of the disk: an NV index that "
+                              "the vault no longer uses was not removed: " +
+                                  leftovers_->context};
     }
     return status;
 }
@@ -98,7 +103,7 @@ std::string SqliteVault::binding_text() const {
     for (const std::uint8_t number : group.pcrs)
         pcrs += (pcrs.empty() ? "" : ",") + std::to_string(number);
     return "this chip, and boots that are approved over PCRs " + pcrs +
-           " by the key with SHA-256 " + to_hex(sha256(group.approver)).substr(0, 16);
+           " by the key with SHA-256 " + short_fingerprint(chip_, group);
 }
 
 // For what needs no keys. Why there is nothing to read is in status().reason as it was found.
@@ -274,6 +279,12 @@ const GroupRecord* SqliteVault::Disk::find_group(const Uuid& uuid) const {
     const auto found = std::find_if(groups.begin(), groups.end(),
                                     [&](const GroupRecord& group) { return group.uuid == uuid; });
     return found == groups.end() ? nullptr : &*found;
+}
+
+Uuid SqliteVault::Disk::uuid_of(std::int64_t group) const {
+    const auto found = std::find_if(groups.begin(), groups.end(),
+                                    [&](const GroupRecord& other) { return other.id == group; });
+    return found == groups.end() ? Uuid() : found->uuid;
 }
 
 Result<const GroupRecord*> SqliteVault::Disk::live_group(const Uuid& uuid) const {

@@ -32,6 +32,7 @@ Result<BootStatement> SqliteVault::statement(const Uuid& uuid, const chip::PcrVa
     BootStatement statement;
     statement.manager = disk_->record.manager;
     statement.group = describe(*group);
+    statement.counter = binding.approver->counter.index;
     VTPM_TRY(statement.pcrs, chip_.read_pcrs(group->pcrs));
     for (const auto& [number, value] : others)
         statement.pcrs[number] = value;

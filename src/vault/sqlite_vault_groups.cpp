@@ -11,13 +11,17 @@ namespace {
 // secure boot's state, and what GRUB and shim add.
 constexpr std::array<std::uint8_t, 7> usual_pcrs{0, 2, 4, 7, 8, 9, 14};
 
-std::string approver_text(const GroupRecord& group) {
-    if (group.approver.empty())
-        return ", no approver";
-    return ", approver SHA-256 " + to_hex(sha256(group.approver)).substr(0, 16);
+std::string approver_text(chip::Chip& chip, const GroupRecord& group) {
+    return group.approver.empty() ? ", no approver"
+                                  : ", approver SHA-256 " + short_fingerprint(chip, group);
 }
 
 }  // namespace
+
+std::string short_fingerprint(chip::Chip& chip, const GroupRecord& group) {
+    const auto digest = chip.approver_fingerprint(group.approver);
+    return digest ? to_hex(*digest).substr(0, 16) : "unknown";
+}
 
 Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into) {
     into.approver.clear();
@@ -51,7 +55,8 @@ Group SqliteVault::describe(const GroupRecord& record) const {
     group.name = record.name;
     group.is_default = disk_->is_default(record);
     if (!record.approver.empty()) {
-        const Hash digest = sha256(record.approver);
+        // Of a row that is not verified yet it may be no key at all.
+        const auto digest = chip_.approver_fingerprint(record.approver).value_or(chip::Digest{});
         group.approver.assign(digest.begin(), digest.end());
     }
     group.pcrs = record.pcrs;
@@ -125,8 +130,11 @@ Result<Group> SqliteVault::create_group(std::string_view name, const ApproverWis
         VTPM_TRY(group.escrow,
                  make_escrow(record.recovery_point, {record.manager, group.uuid, key.clone()}));
     }
+    std::map<Uuid, SecretBytes> fresh;
+    fresh.emplace(group.uuid, key.clone());
+    hand_over(fresh);
     VTPM_CHECK(make({.action = "group-create",
-                     .subject = subject_of(group.name, group.uuid) + approver_text(group),
+                     .subject = subject_of(group.name, group.uuid) + approver_text(chip_, group),
                      .groups = {group}},
                     true));
     open->group_keys.emplace(group.id, std::move(key));
@@ -202,22 +210,14 @@ Result<void> SqliteVault::remove_group(const Uuid& uuid) {
 Result<Group> SqliteVault::set_approver(const Uuid& uuid, const ApproverWish& approver) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
-    VTPM_TRY(const SecretBytes* const key, open->group_key(group->id));
+    VTPM_CHECK(open->group_key(group->id));
     VTPM_CHECK(chip_.expect(disk_->record.chip));
     GroupRecord changed = *group;
     VTPM_CHECK(take_approver(chip_, approver, changed));
     ++changed.config_sequence;
-    const chip::Binding binding = binding_of(disk_->record, changed);
-    VTPM_TRY(changed.key, seal_key(chip_, *key, binding));
-    Change change{.action = "approver",
-                  .subject = subject_of(changed.name, uuid) + approver_text(changed),
-                  .groups = {changed}};
-    if (disk_->is_default(changed)) {
-        change.record = disk_->record;
-        VTPM_TRY(change.record->root, seal_key(chip_, open->root, binding));
-    }
-    VTPM_CHECK(make(std::move(change), true));
-    erase_log();  // the object that was sealed for the approver before
+    VTPM_CHECK(renew({.action = "approver",
+                      .subject = subject_of(changed.name, uuid) + approver_text(chip_, changed),
+                      .group = changed}));
     return describe(*disk_->find_group(uuid));
 }
 

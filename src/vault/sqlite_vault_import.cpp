@@ -29,7 +29,9 @@ Result<std::vector<OpenTicket>> use_ticket(std::vector<OpenTicket> tickets,
     return tickets;
 }
 
-// The row's place. One that was exported from here, and is no more, may come back.
+// The row's place. One that is no more may come back: exported from here, or deleted. What was
+// deleted may have been a forged one, or made for a guest that started too early, and must not keep
+// the true one away; that this one is wanted here is what the ticket says.
 Result<std::int64_t> place_for(const InstanceTable& instances, const ParsedPackage& package) {
     const auto& facts = package.header.facts;
     const InstanceRow* const row = instances.find(facts.instance);
@@ -41,7 +43,7 @@ Result<std::int64_t> place_for(const InstanceTable& instances, const ParsedPacka
             return fail(Errc::too_large, "the vault holds no more instances");
         return instances.next_id();
     }
-    if (row->deleted() && !row->move.empty())
+    if (row->deleted())
         return row->id;
     const auto move = Move::parse(row->move);
     if (!row->deleted() && !row->exported() && move && move->header == package.hash)
@@ -50,10 +52,10 @@ Result<std::int64_t> place_for(const InstanceTable& instances, const ParsedPacka
                         "; nothing was changed. For its receipt: vtpmctl import --again");
     return fail(Errc::already_exists,
                 "instance " + facts.instance.to_string() +
-                    (row->deleted()    ? " was deleted here; a uuid is not used twice"
-                     : row->exported() ? " was exported from here; to have it back as it was: "
-                                         "vtpmctl export --abort"
-                                       : " is here already, as " + row->facts.name));
+                    (row->exported() ? " was exported from here; to have it back as it was: "
+                                       "vtpmctl export --abort"
+                                     : " is here already, as " + row->facts.name +
+                                           "; if that is not the true one, delete it first"));
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ struct SqliteVault::Disk {
     // Errc::not_found if there is none, or it is deleted.
     Result<const GroupRecord*> live_group(const Uuid& uuid) const;
     bool is_default(const GroupRecord& group) const { return group.uuid == record.default_group; }
+    Uuid uuid_of(std::int64_t group) const;
 };
 
 // Writes the records of a store; for the transaction that writes its row.
@@ -89,6 +90,22 @@ struct SqliteVault::Change {
     std::function<Result<void>()> also = {};
 };
 
+// New keys, or other conditions for them, and new seals for all that there are.
+struct SqliteVault::Renewal {
+    std::string action;
+    std::string subject;
+    bool root = false;                      // a new K_root
+    bool all_groups = false;                // new keys for all groups
+    std::optional<GroupRecord> group = {};  // as it shall be, but for its key and seal
+    bool group_key = false;                 // a new key for this one
+    std::optional<Bytes> recovery_point = {};
+    const SecretBytes* recovery_key = nullptr;  // if it is at hand: to try the escrows with
+
+    bool renews_key_of(const GroupRecord& other) const {
+        return all_groups || (group_key && group && group->id == other.id);
+    }
+};
+
 // Where the keys come from: from the chip, from the forerunner of this process, from an escrow.
 struct SqliteVault::KeySource {
     std::function<Result<SecretBytes>()> root;
@@ -100,6 +117,9 @@ Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose);
 
 // Checks who is to approve the boots of a group, and puts it into its record.
 Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into);
+
+// The first digits of its approver's fingerprint, for people.
+std::string short_fingerprint(chip::Chip& chip, const GroupRecord& group);
 
 // What belongs to the state of the vault beside the table of instances.
 Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups,

@@ -16,38 +16,26 @@ Result<void> check_escrow(const SecretBytes& recovery_key, ByteView escrow, cons
 
 }  // namespace
 
-// Puts every key that is at hand into a new escrow. A closed group's key cannot be. With the
-// private key at hand the escrows are opened before the old ones go.
-Result<void> SqliteVault::escrow_to(ByteView recovery_point, const SecretBytes& recovery_key) {
-    VTPM_CHECK(chip_.expect(disk_->record.chip));  // it may have been swapped since the start
-    if (!unlocked_->closed.empty())
-        return fail(Errc::locked,
-                    "a group is closed, so its key cannot be put into escrow; open "
-                    "it or delete it first");
-    // The old key must not go while the chip may name another state: it would be needed then.
-    VTPM_CHECK(commit_epoch());
-    const auto escrow = [&](const Uuid& owner, const SecretBytes& key) -> Result<Bytes> {
-        VTPM_TRY(Bytes made,
-                 make_escrow(recovery_point, {disk_->record.manager, owner, key.clone()}));
-        if (!recovery_key.empty())
-            VTPM_CHECK(check_escrow(recovery_key, made, owner, key));
-        return made;
-    };
-    Change change{.action = "recovery-key",
-                  .subject = "SHA-256 " + to_hex(sha256(recovery_point)).substr(0, 16)};
-    change.record = disk_->record;
-    change.record->recovery_point = Bytes(recovery_point.begin(), recovery_point.end());
-    VTPM_TRY(change.record->escrow, escrow(disk_->record.manager, unlocked_->root));
-    for (GroupRecord group : disk_->groups) {
-        const auto key = unlocked_->group_keys.find(group.id);
-        if (key == unlocked_->group_keys.end())
-            continue;
-        VTPM_TRY(group.escrow, escrow(group.uuid, key->second));
-        change.groups.push_back(std::move(group));
-    }
-    VTPM_CHECK(make(std::move(change), true));
-    erase_log();
-    return {};
+// With the private key at hand the escrow is opened before an old one goes.
+Result<Bytes> SqliteVault::escrow(const VaultRecord& record, const Uuid& owner,
+                                  const SecretBytes& key, const SecretBytes* recovery_key) const {
+    VTPM_TRY(Bytes made, make_escrow(record.recovery_point, {record.manager, owner, key.clone()}));
+    if (recovery_key != nullptr)
+        VTPM_CHECK(check_escrow(*recovery_key, made, owner, key));
+    return made;
+}
+
+// Puts every key into a new escrow. What an older one gives to whoever has its recovery key and an
+// older copy of the disk must not be the keys of now, so those are other ones then.
+Result<void> SqliteVault::escrow_to(const Bytes& recovery_point, const SecretBytes& recovery_key) {
+    const bool first = disk_->record.recovery_point.empty();
+    const std::string subject = "SHA-256 " + to_hex(sha256(recovery_point)).substr(0, 16);
+    return renew({.action = "recovery-key",
+                  .subject = subject + (first ? "" : "; the vault's and all groups' keys are new"),
+                  .root = !first,
+                  .all_groups = !first,
+                  .recovery_point = recovery_point,
+                  .recovery_key = recovery_key.empty() ? nullptr : &recovery_key});
 }
 
 Result<SetupOutcome> SqliteVault::replace_recovery_key(std::string_view recovery_public_pem) {

@@ -1,5 +1,16 @@
-// SqliteVault's new keys for groups and for the vault as a whole.
+// SqliteVault::renew(): new keys and new seals, in one change, after which the chip opens no older
+// copy of the disk.
+//
+// What is sealed is bound to the boot latch, an index of the chip. So everything is sealed to a
+// new latch, and once that is on the disk and the chip's cell vouches for it, the old one is
+// removed: what was sealed to it opens never again. A power cut leaves the old latch and the old
+// seals, or the new ones, and at most an index too many, which the next start gives back
+// (clear_chip()). That the new latch is open till the keys are in the next manager's hands is why
+// no crash in between locks this boot.
+#include "key_bundle.h"
+#include "new_index.h"
 #include "sqlite_vault_parts.h"
+#include "vault_directory.h"
 #include "vtpm/vault/escrow.h"
 
 namespace vtpm::vault {
@@ -16,81 +27,260 @@ Result<void> check_all_sound(const InstanceTable& instances) {
     return {};
 }
 
+Result<void> check_all_open(const std::vector<GroupRecord>& groups,
+                            const std::map<std::int64_t, SecretBytes>& keys) {
+    for (const auto& group : groups) {
+        if (!group.deleted && !keys.contains(group.id))
+            return fail(Errc::locked, "group " + group.name +
+                                          " is closed, and all keys have to be sealed anew for "
+                                          "this: open it (vtpmctl group open) or delete it first");
+    }
+    return {};
+}
+
+// The key of `id` after the change.
+const SecretBytes& key_of(std::int64_t id, const std::map<std::int64_t, SecretBytes>& fresh,
+                          const std::map<std::int64_t, SecretBytes>& before) {
+    const auto made = fresh.find(id);
+    return made == fresh.end() ? before.at(id) : made->second;
+}
+
 }  // namespace
+
+struct SqliteVault::Fresh {
+    SecretBytes root;  // empty: it stays
+    TableKeys table;
+    std::map<std::int64_t, SecretBytes> groups;
+    std::optional<NewIndex> latch;
+};
+
+// The keys, and the latch that they are to be sealed to.
+Result<SqliteVault::Fresh> SqliteVault::make_fresh(const Renewal& wish, VaultRecord& record) {
+    Fresh fresh;
+    if (wish.root) {
+        VTPM_TRY(fresh.root, new_key(chip_, "xen-vtpm K_root 1"));
+        fresh.table = derive_table_keys(fresh.root);
+    }
+    for (const auto& group : disk_->groups) {
+        if (group.deleted || !wish.renews_key_of(group))
+            continue;
+        VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
+        fresh.groups.emplace(group.id, std::move(key));
+    }
+    if (record.boot_latch()) {
+        VTPM_TRY(const auto latch, chip_.define_latch(latch_tag(record.manager)));
+        fresh.latch.emplace(chip_, latch.index);
+        record.latch = latch.index;
+        record.latch_value = static_cast<std::int64_t>(latch.value);
+    }
+    return fresh;
+}
+
+// The groups' records as they will be: those that are sealed anew, and with a new root key all.
+Result<std::vector<GroupRecord>> SqliteVault::renewed_groups(const Renewal& wish,
+                                                             const VaultRecord& record,
+                                                             const Fresh& fresh) const {
+    const auto& keys = unlocked_->group_keys;
+    std::vector<GroupRecord> out;
+    for (const GroupRecord& old : disk_->groups) {
+        const bool is_wished = wish.group && wish.group->id == old.id;
+        GroupRecord group = is_wished ? *wish.group : old;
+        const bool key_is_new = fresh.groups.contains(group.id);
+        const bool seal = !group.deleted && (fresh.latch || key_is_new || is_wished);
+        const bool put_away =
+            !group.deleted && !record.recovery_point.empty() && (key_is_new || wish.recovery_point);
+        if (seal) {
+            const SecretBytes& key = key_of(group.id, fresh.groups, keys);
+            group.generation += key_is_new ? 1 : 0;
+            group.key_check = group_key_check(key);
+            VTPM_TRY(group.key, seal_key(chip_, key, binding_of(record, group)));
+        }
+        if (put_away) {
+            const SecretBytes& key = key_of(group.id, fresh.groups, keys);
+            VTPM_TRY(group.escrow, escrow(record, group.uuid, key, wish.recovery_key));
+        }
+        if (seal || put_away || wish.root)
+            out.push_back(std::move(group));
+    }
+    return out;
+}
+
+Result<void> SqliteVault::renew_record(const Renewal& wish, const Fresh& fresh,
+                                       const std::vector<GroupRecord>& groups,
+                                       VaultRecord& record) const {
+    const Unlocked& open = *unlocked_;
+    const SecretBytes& root = wish.root ? fresh.root : open.root;
+    GroupRecord standard = *disk_->find_group(record.default_group);
+    for (const auto& group : groups)
+        standard = group.uuid == record.default_group ? group : standard;
+    if (fresh.latch || wish.root || (wish.group && wish.group->id == standard.id)) {
+        VTPM_TRY(record.root, seal_key(chip_, root, binding_of(record, standard)));
+    }
+    if (wish.root) {
+        VTPM_TRY(const SecretBytes cell_auth, unwrap_key(open.keys.cell, record.cell_auth));
+        VTPM_TRY(record.cell_auth, wrap_key(fresh.table.cell, cell_auth));
+        VTPM_TRY(record.anchor_key, wrap_key(fresh.table.cell, open.anchor_key));
+    }
+    if (!record.recovery_point.empty() && (wish.root || wish.recovery_point)) {
+        VTPM_TRY(record.escrow, escrow(record, record.manager, root, wish.recovery_key));
+    }
+    return {};
+}
+
+// Those whose wrapped key or, with a new root key, whose MAC is another one.
+Result<void> SqliteVault::renew_rows(const Fresh& fresh, Change& change) const {
+    const Unlocked& open = *unlocked_;
+    for (const InstanceRow* const old : open.instances->all_ever()) {
+        const auto key = fresh.groups.find(old->group_id);
+        const bool wrap = !old->deleted() && key != fresh.groups.end();
+        if (!wrap && fresh.root.empty())
+            continue;
+        InstanceRow row = *old;
+        if (wrap) {
+            VTPM_TRY(const SecretBytes instance_key, open.instance_key(*old));
+            VTPM_TRY(row.wrapped_key, wrap_key(key->second, instance_key));
+        }
+        change.rows.push_back({std::move(row)});
+    }
+    return {};
+}
+
+// By group; a new root key by the manager's uuid. Whoever starts after a crash in the middle finds
+// the keys that were, and those that will be.
+void SqliteVault::hand_over(const std::map<Uuid, SecretBytes>& fresh) const {
+    if (!successor_ || fresh.empty())
+        return;
+    KeyBundle bundle;
+    bundle.manager = disk_->record.manager;
+    bundle.root = unlocked_->root.clone();
+    for (const auto& [id, key] : unlocked_->group_keys)
+        bundle.keys.emplace(disk_->uuid_of(id), key.clone());
+    for (const auto& [owner, key] : fresh)
+        bundle.keys.emplace(owner, key.clone());
+    successor_(bundle.text());
+}
+
+Result<void> SqliteVault::renew(const Renewal& wish) {
+    Unlocked& open = *unlocked_;
+    const VaultRecord& before = disk_->record;
+    if (before.boot_latch() || wish.recovery_point)
+        VTPM_CHECK(check_all_open(disk_->groups, open.group_keys));
+    if (wish.root || wish.all_groups || wish.group_key)
+        VTPM_CHECK(check_all_sound(*open.instances));
+    VTPM_CHECK(chip_.expect(before.chip));  // it may have been swapped since the start
+    // The old keys must not go while the chip may name another state. And what an attempt before
+    // this one has left in the chip is on the disk neither now nor later.
+    VTPM_CHECK(commit_epoch());
+    if (before.boot_latch())
+        VTPM_CHECK(clear_chip());
+
+    VaultRecord record = before;
+    if (wish.recovery_point)
+        record.recovery_point = *wish.recovery_point;
+    VTPM_TRY(Fresh fresh, make_fresh(wish, record));
+    Change change{.action = wish.action, .subject = wish.subject};
+    VTPM_TRY(change.groups, renewed_groups(wish, record, fresh));
+    VTPM_CHECK(renew_record(wish, fresh, change.groups, record));
+    VTPM_CHECK(renew_rows(fresh, change));
+    change.record = std::move(record);
+    change.tickets = disk_->tickets;  // they name the import key that goes with the group's
+    std::erase_if(*change.tickets, [&](const OpenTicket& ticket) {
+        const GroupRecord* const group = disk_->find_group(ticket.group);
+        return group != nullptr && fresh.groups.contains(group->id);
+    });
+    std::map<Uuid, SecretBytes> to_come;
+    if (wish.root)
+        to_come.emplace(before.manager, fresh.root.clone());
+    for (const auto& [id, key] : fresh.groups)
+        to_come.emplace(disk_->uuid_of(id), key.clone());
+    hand_over(to_come);
+    // Whatever comes of it: a write that failed may turn out to have happened.
+    if (fresh.latch)
+        fresh.latch->keep();
+    return put_in_force(std::move(change), std::move(fresh));
+}
+
+Result<void> SqliteVault::put_in_force(Change change, Fresh fresh) {
+    Unlocked& open = *unlocked_;
+    const bool new_root = !fresh.root.empty();
+    // From here on everything is computed with the new keys; the table's sum, too.
+    const auto swap_keys = [&] {
+        std::swap(open.keys, fresh.table);
+        open.instances->recount();
+    };
+    if (new_root)
+        swap_keys();
+    auto done = make(std::move(change), true);
+    if (done || !unlocked_) {
+        latch_closed_ = false;
+        latch_lost_.reset();
+    } else if (new_root) {
+        swap_keys();
+    }
+    if (!done)
+        return done;
+    if (new_root)
+        open.root = std::move(fresh.root);
+    for (auto& [id, key] : fresh.groups)
+        open.group_keys.insert_or_assign(id, std::move(key));
+    erase_log();
+    // Not before the chip vouches for what is sealed to the new one.
+    leftovers_ = open.epochs->writes() > 0
+                     ? Error{Errc::chip, NextAction::retry_later, "the last commit is due"}
+                     : std::optional<Error>();
+    if (!leftovers_)
+        (void)clear_chip();
+    return {};
+}
+
+// Gives back the indices of this vault's that its record does not name: of a recovery or a renewal
+// before, or one that was cut short. They carry a tag of our uuid, which was on the disk before
+// they were made.
+Result<void> SqliteVault::clear_chip() {
+    const VaultRecord& record = disk_->record;
+    const auto index = [](std::int64_t number) { return static_cast<chip::CellIndex>(number); };
+    leftovers_.reset();
+    const std::array<chip::Cell, 3> ours{
+        chip::Cell{index(record.cell), cell_tag(record.manager)},
+        chip::Cell{index(record.counter), counter_tag(record.manager)},
+        chip::Cell{index(record.latch), latch_tag(record.manager)}};
+    for (const auto& keep : ours) {
+        if (auto done = chip_.remove_other_cells(keep); !done) {
+            leftovers_ = done.error();
+            return done;
+        }
+    }
+    return clear_chip_of_setups(record.manager);
+}
+
+// The same with those of a set-up that no vault came of.
+Result<void> SqliteVault::clear_chip_of_setups(const Uuid& ours) {
+    const VaultDirectory files(directory_);
+    VTPM_TRY(const auto begun, files.begun());
+    if (!begun)
+        return {};
+    if (*begun != ours && !begun->is_nil()) {
+        for (const auto& tag : {cell_tag(*begun), counter_tag(*begun), latch_tag(*begun)})
+            VTPM_CHECK(chip_.remove_other_cells({0, tag}));
+    }
+    return files.end();
+}
 
 Result<Group> SqliteVault::rotate_group(const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
     VTPM_CHECK(open->group_key(group->id));
-    VTPM_CHECK(check_all_sound(*open->instances));
-    const VaultRecord& record = disk_->record;
-    VTPM_CHECK(chip_.expect(record.chip));
-    VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
-    GroupRecord changed = *group;
-    ++changed.generation;
-    changed.key_check = group_key_check(key);
-    VTPM_TRY(changed.key, seal_key(chip_, key, binding_of(record, changed)));
-    if (!record.recovery_point.empty()) {
-        VTPM_TRY(changed.escrow,
-                 make_escrow(record.recovery_point, {record.manager, uuid, key.clone()}));
-    }
-    Change change{.action = "rotate-group",
-                  .subject = subject_of(changed.name, uuid) + " to key generation " +
-                             std::to_string(changed.generation)};
-    for (const InstanceRow* const row : open->instances->all()) {
-        if (row->group_id != changed.id)
-            continue;
-        InstanceRow wrapped = *row;
-        VTPM_TRY(const SecretBytes instance_key, open->instance_key(*row));
-        VTPM_TRY(wrapped.wrapped_key, wrap_key(key, instance_key));
-        change.rows.push_back({std::move(wrapped)});
-    }
-    // They name the import key that went with the old one.
-    change.tickets = disk_->tickets;
-    std::erase_if(*change.tickets, [&](const OpenTicket& ticket) { return ticket.group == uuid; });
-    const std::int64_t id = changed.id;
-    change.groups.push_back(std::move(changed));
-    VTPM_CHECK(make(std::move(change), true));
-    open->group_keys.insert_or_assign(id, std::move(key));
-    erase_log();
+    VTPM_CHECK(renew({.action = "rotate-group",
+                      .subject = subject_of(group->name, uuid) + " to key generation " +
+                                 std::to_string(group->generation + 1),
+                      .group = *group,
+                      .group_key = true}));
     return describe(*disk_->find_group(uuid));
 }
 
 Result<void> SqliteVault::rotate_root() {
-    VTPM_TRY(Unlocked* const open, unlocked());
-    VTPM_CHECK(check_all_sound(*open->instances));
-    VTPM_CHECK(chip_.expect(disk_->record.chip));
-    VTPM_TRY(SecretBytes root, new_key(chip_, "xen-vtpm K_root 1"));
-    TableKeys keys = derive_table_keys(root);
-    Change change{.action = "rotate-root", .subject = "all MACs are new"};
-    VaultRecord record = disk_->record;
-    const GroupRecord& group = *disk_->find_group(record.default_group);
-    VTPM_TRY(record.root, seal_key(chip_, root, binding_of(record, group)));
-    VTPM_TRY(const SecretBytes cell_auth, unwrap_key(open->keys.cell, record.cell_auth));
-    VTPM_TRY(record.cell_auth, wrap_key(keys.cell, cell_auth));
-    VTPM_TRY(record.anchor_key, wrap_key(keys.cell, open->anchor_key));
-    if (!record.recovery_point.empty()) {
-        VTPM_TRY(record.escrow, make_escrow(record.recovery_point,
-                                            {record.manager, record.manager, root.clone()}));
-    }
-    change.record = std::move(record);
-    change.groups = disk_->groups;
-    for (const InstanceRow* const row : open->instances->all_ever())
-        change.rows.push_back({*row});
-
-    // From here on everything is computed with the new keys; the table's sum, too.
-    std::swap(open->keys, keys);
-    open->instances->recount();
-    if (auto done = make(std::move(change), true); !done) {
-        if (!unlocked_)
-            return done;
-        std::swap(open->keys, keys);
-        open->instances->recount();
-        return done;
-    }
-    open->root = std::move(root);
-    erase_log();
-    return {};
+    VTPM_CHECK(unlocked());
+    return renew({.action = "rotate-root", .subject = "all MACs are new", .root = true});
 }
 
 }  // namespace vtpm::vault

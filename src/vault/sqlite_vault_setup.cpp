@@ -104,6 +104,8 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     }
     const VaultDirectory files(directory_);
     VTPM_CHECK(files.prepare());
+    VTPM_CHECK(clear_chip_of_setups(record.manager));
+    VTPM_CHECK(files.begin(record.manager));
     const TableKeys table_keys = derive_table_keys(keys.root);
     VTPM_TRY(const SecretBytes anchor_key, random_secret(key_size));
     VTPM_TRY(record.anchor_key, wrap_key(table_keys.cell, anchor_key));
@@ -149,9 +151,10 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     for (auto& index : made)
         index.keep();  // publish() may fail when the vault is there already
     VTPM_CHECK(files.publish(record.manager));
+    (void)files.end();  // or at the first start
     outcome.manager = record.manager;
     keys.manager = record.manager;
-    keys.groups.emplace(group.uuid, std::move(group_key));
+    keys.keys.emplace(group.uuid, std::move(group_key));
     return {};
 }
 

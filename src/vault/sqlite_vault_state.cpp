@@ -57,6 +57,10 @@ Result<void> SqliteVault::idle() {
     VTPM_CHECK(commit_due());
     if (!unlocked_)
         return {};
+    // What the chip refuses for good stays in the status; the next start tries once more.
+    if (leftovers_ && leftovers_->next != NextAction::ask_operator &&
+        unlocked_->epochs->writes() == 0)
+        (void)clear_chip();
     Database& database = *disk_->database;
     if (erasing_) {
         VTPM_CHECK(database.erase_log());

@@ -1,4 +1,6 @@
 // SqliteVault::unlock() and its like: the keys, from wherever they come, and what they open.
+#include <algorithm>
+
 #include "key_bundle.h"
 #include "sqlite_vault_parts.h"
 #include "vault_directory.h"
@@ -81,13 +83,27 @@ Result<void> SqliteVault::unlock_with_keys(const SecretBytes& keys) {
     VTPM_CHECK(disk());
     if (bundle.manager != disk_->record.manager)
         return fail(Errc::invalid_argument, "these are the keys of another vault");
-    return open_with({[&] { return Result<SecretBytes>(bundle.root.clone()); },
-                      [&](const GroupRecord& group) -> Result<SecretBytes> {
-                          const auto key = bundle.groups.find(group.uuid);
-                          if (key == bundle.groups.end())
-                              return fail(Errc::locked, "it was closed before vtpmmgrd restarted");
-                          return key->second.clone();
-                      }});
+    const auto root = [&] {
+        const VaultRecord& record = disk_->record;
+        const auto [first, last] = bundle.keys.equal_range(bundle.manager);
+        const auto in_force = std::find_if(first, last, [&](const auto& other) {
+            return equal_constant_time(mac_of(record, derive_table_keys(other.second).meta),
+                                       record.mac);
+        });
+        return Result<SecretBytes>(in_force == last ? bundle.root.clone()
+                                                    : in_force->second.clone());
+    };
+    // A group whose key became another one since: perhaps the chip gives it.
+    const auto of_group = [&](const GroupRecord& group) -> Result<SecretBytes> {
+        const auto [first, last] = bundle.keys.equal_range(group.uuid);
+        if (first == last)
+            return fail(Errc::locked, "it was closed before vtpmmgrd restarted");
+        const auto in_force = std::find_if(first, last, [&](const auto& key) {
+            return equal_constant_time(group_key_check(key.second), group.key_check);
+        });
+        return in_force == last ? keys_from_chip().group(group) : in_force->second.clone();
+    };
+    return open_with({root, of_group});
 }
 
 Result<void> SqliteVault::unlock_with_recovery_key(const SecretBytes& recovery_key) {
@@ -113,7 +129,7 @@ Result<SecretBytes> SqliteVault::keys_at_hand() {
     bundle.root = open->root.clone();
     for (const auto& group : disk_->groups) {
         if (const auto key = open->group_keys.find(group.id); key != open->group_keys.end())
-            bundle.groups.emplace(group.uuid, key->second.clone());
+            bundle.keys.emplace(group.uuid, key->second.clone());
     }
     return bundle.text();
 }
@@ -159,8 +175,9 @@ Result<void> SqliteVault::look_at_latch() {
     if (!closed) {
         latch_lost_ = Error{Errc::wrong_cell, NextAction::ask_operator,
                             closed.error().context +
-                                ": after the next start the chip gives no keys. Have the recovery "
-                                "key ready for vtpmctl recover, or export the instances now"};
+                                ": after the next start the chip gives no keys. Now, vtpmctl "
+                                "rotate --root seals them anew; later it takes vtpmctl recover "
+                                "and the recovery key"};
     }
     return {};
 }
@@ -170,6 +187,7 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
     if (!disk_)
         return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
     late_commit_.reset();
+    leftovers_.reset();
     Database& database = *disk_->database;
     const VaultRecord& record = disk_->record;
     VTPM_CHECK(database.check());
@@ -207,6 +225,7 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
         unlocked_.reset();
         return folded;
     }
+    (void)clear_chip();  // what is in its way is in the status
     return {};
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <optional>
 
@@ -49,6 +50,17 @@ Result<bool> is_private(const std::filesystem::path& path, Kind kind) {
         return fail(Errc::permission, NextAction::ask_operator, name + " has a second name");
     }
     return true;
+}
+
+// A new file with one uuid in it, durable but for its name.
+Result<void> write_uuid(const std::filesystem::path& path, const Uuid& uuid) {
+    const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd.valid())
+        return fail_errno(path.string(), errno);
+    VTPM_CHECK(write_all(fd.get(), as_bytes(uuid.to_string() + "\n")));
+    if (::fsync(fd.get()) != 0)
+        return fail_errno(path.string(), errno);
+    return {};
 }
 
 Result<void> sync_path(const std::filesystem::path& path, int flags) {
@@ -119,14 +131,33 @@ Result<void> VaultDirectory::mark(const Uuid& manager) const {
     VTPM_TRY(const auto found, look(marker()));
     if (found)
         return {};
-    const Fd fd(
-        ::open(marker().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!fd.valid())
-        return fail_errno(marker().string(), errno);
-    VTPM_CHECK(write_all(fd.get(), as_bytes(manager.to_string() + "\n")));
-    if (::fsync(fd.get()) != 0)
-        return fail_errno(marker().string(), errno);
+    VTPM_CHECK(write_uuid(marker(), manager));
     return sync();
+}
+
+Result<void> VaultDirectory::begin(const Uuid& manager) const {
+    VTPM_CHECK(write_uuid(beginning(), manager));
+    return sync();
+}
+
+Result<std::optional<Uuid>> VaultDirectory::begun() const {
+    VTPM_TRY(const bool there, is_private(beginning(), Kind::file));
+    if (!there)
+        return std::nullopt;
+    std::array<char, 36> text{};
+    const Fd fd(::open(beginning().c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd.valid())
+        return fail_errno(beginning().string(), errno);
+    const auto size = ::read(fd.get(), text.data(), text.size());
+    const auto uuid = Uuid::parse({text.data(), size < 0 ? 0 : static_cast<std::size_t>(size)});
+    // Cut off: nothing was made in its name yet.
+    return uuid ? *uuid : Uuid();
+}
+
+Result<void> VaultDirectory::end() const {
+    if (::unlink(beginning().c_str()) != 0 && errno != ENOENT)
+        return fail_errno(beginning().string(), errno);
+    return {};
 }
 
 Result<void> VaultDirectory::sync() const {

@@ -3,13 +3,16 @@
 //   vault.db        the database; vault.db-wal beside it while it is in use
 //   vault.db.new    a set-up that has not finished; never read
 //   set-up          there was a vault here (the manager's uuid, for people)
+//   setting-up      while a set-up makes NV indices: the uuid whose they are
 //
-// Order of a set-up: vault.db.new, fsync, rename to vault.db, fsync of the directory, `set-up`.
+// Order of a set-up: `setting-up`, vault.db.new, fsync, rename to vault.db, fsync of the directory,
+// `set-up`; then `setting-up` goes.
 // A crash before the rename leaves no vault; one after it leaves a whole one. Private to the vault
 // room; one thread.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 
 #include "vtpm/base/result.h"
 #include "vtpm/base/uuid.h"
@@ -28,6 +31,12 @@ class VaultDirectory {
     // Makes the directory if need be, and an empty private vault.db.new in it.
     Result<void> prepare() const;
 
+    // Whose NV indices a set-up makes from now on; durable.
+    Result<void> begin(const Uuid& manager) const;
+    // That of a set-up that did not come to its end; none if there is no such.
+    Result<std::optional<Uuid>> begun() const;
+    Result<void> end() const;
+
     // vault.db.new becomes vault.db, durably.
     Result<void> publish(const Uuid& manager) const;
 
@@ -42,6 +51,7 @@ class VaultDirectory {
 
   private:
     std::filesystem::path marker() const { return path_ / "set-up"; }
+    std::filesystem::path beginning() const { return path_ / "setting-up"; }
     std::filesystem::path path_;
 };
 

@@ -160,6 +160,10 @@ class Chip {
     // A public key in PEM ("PUBLIC KEY"; P-256, or RSA of 2048 or 3072 bits with exponent 65537),
     // as Approver::key wants it. Errc::invalid_argument for anything else, a private key too.
     virtual Result<Bytes> approver_key(std::string_view pem) = 0;
+    // By which people know such a key: what `openssl pkey -pubin -outform DER | sha256sum` prints
+    // (RFC 5280, SubjectPublicKeyInfo). Errc::invalid_argument if it is not what approver_key()
+    // gives.
+    virtual Result<Digest> approver_fingerprint(ByteView key) = 0;
 
     // What an approver signs: `openssl dgst -sha256 -sign KEY` over these 64 bytes, which are the
     // policy digest of [PolicyPCR, PolicyNV(counter <= limit)] and the reference (Part 3,

@@ -38,6 +38,7 @@ class EsysChip : public Chip {
     Result<SecretBytes> random(std::size_t size) override;
     Result<PcrValues> read_pcrs(const std::vector<std::uint8_t>& numbers) override;
     Result<Bytes> approver_key(std::string_view pem) override;
+    Result<Digest> approver_fingerprint(ByteView key) override;
     Result<Bytes> words_to_sign(const Approver& approver, const PcrValues& pcrs,
                                 std::uint64_t limit) override;
     Result<void> check_approval(const Approver& approver, const Approval& approval) override;

@@ -15,6 +15,9 @@ namespace vtpm::chip::policy {
 // Chip::approver_key().
 Result<Bytes> approver_key(std::string_view pem);
 
+// Chip::approver_fingerprint().
+Result<Digest> fingerprint(ByteView approver_key);
+
 // Chip::words_to_sign().
 Result<Bytes> words_to_sign(const Approver& approver, const PcrValues& pcrs, std::uint64_t limit);
 

@@ -8,6 +8,8 @@
 
 #include <array>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -25,6 +27,7 @@ struct Ticket;
 using Hash = std::array<std::uint8_t, 32>;
 struct GroupRecord;
 struct KeyBundle;
+struct VaultRecord;
 
 class SqliteVault : public Vault {
   public:
@@ -33,6 +36,13 @@ class SqliteVault : public Vault {
     // permission.
     SqliteVault(std::filesystem::path directory, chip::Chip& chip);
     ~SqliteVault() override;
+
+    // Who keeps keys for this process's successor is given those that are about to be the vault's,
+    // together with those that are: in case nobody can be given the new ones any more. What it is
+    // given is for unlock_with_keys(), and to be forgotten after the next keys_at_hand().
+    void keep_for_successor(std::function<void(const SecretBytes& keys)> keep) {
+        successor_ = std::move(keep);
+    }
 
     Status status() override;
     void act_for(std::string_view who) override { actor_ = who; }
@@ -95,6 +105,8 @@ class SqliteVault : public Vault {
     struct KeySource;  // where they come from
     struct Change;     // of what an operator may change
     struct Recovery;   // what is found and made anew when a vault is recovered
+    struct Renewal;    // what an open vault makes anew
+    struct Fresh;      // keys and a latch on their way into the vault
     struct Batch;      // what a store_all() is about to write
 
     Result<void> open_disk();
@@ -109,7 +121,20 @@ class SqliteVault : public Vault {
     Result<Unlocked*> unlocked();
     Result<Disk*> disk();
     Result<void> make(Change change, bool urgent);
-    Result<void> escrow_to(ByteView recovery_point, const SecretBytes& recovery_key);
+    Result<void> escrow_to(const Bytes& recovery_point, const SecretBytes& recovery_key);
+    Result<Bytes> escrow(const VaultRecord& record, const Uuid& owner, const SecretBytes& key,
+                         const SecretBytes* recovery_key) const;
+    Result<void> renew(const Renewal& wish);
+    Result<Fresh> make_fresh(const Renewal& wish, VaultRecord& record);
+    Result<std::vector<GroupRecord>> renewed_groups(const Renewal& wish, const VaultRecord& record,
+                                                    const Fresh& fresh) const;
+    Result<void> renew_record(const Renewal& wish, const Fresh& fresh,
+                              const std::vector<GroupRecord>& groups, VaultRecord& record) const;
+    Result<void> renew_rows(const Fresh& fresh, Change& change) const;
+    void hand_over(const std::map<Uuid, SecretBytes>& fresh) const;
+    Result<void> put_in_force(Change change, Fresh fresh);
+    Result<void> clear_chip();
+    Result<void> clear_chip_of_setups(const Uuid& ours);
     Result<Recovery> find_keys(const SecretBytes& recovery_key);
     Result<void> seal_again(Recovery& found);
     Result<Anchor> write_recovered(Recovery& found, InstanceTable& instances,
@@ -136,7 +161,9 @@ class SqliteVault : public Vault {
     bool erasing_ = false;              // a removed key may still lie in the write-ahead log
     bool latch_closed_ = false;         // in this boot, as far as we know
     std::optional<Error> latch_lost_;   // it was removed or replaced: no sealed key opens any more
+    std::optional<Error> leftovers_;    // why an index too many may be in the chip
     std::string actor_;
+    std::function<void(const SecretBytes&)> successor_;
     std::unique_ptr<Disk> disk_;
     std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first
 };

@@ -134,7 +134,7 @@ struct Group {
     bool is_default = false;         // its approver decides about the vault as a whole, too
     bool open = false;               // its key is at hand; else its instances cannot be read
     std::optional<Error> reason;     // why it is closed
-    Bytes approver;                  // SHA-256 of its public key; empty: none
+    Bytes approver;                  // Chip::approver_fingerprint(); empty: none
     std::vector<std::uint8_t> pcrs;  // that its approvals are about
     std::uint32_t generation = 0;    // of its key
     std::size_t instances = 0;       // all but the deleted
@@ -151,8 +151,9 @@ struct BootStatement {
     Uuid manager;
     Group group;
     chip::PcrValues pcrs;
-    std::uint64_t limit = 0;  // void once the chip's counter is above it
-    Bytes words;              // 64 bytes
+    std::uint64_t limit = 0;      // void once the chip's counter is above it
+    chip::CellIndex counter = 0;  // its NV index
+    Bytes words;                  // 64 bytes
 };
 
 // A signed statement. Not secret, and not believed before the chip has checked it.
@@ -217,9 +218,11 @@ class Vault {
     // recovery key on an open vault that has none it makes that one.
     virtual Result<SetupOutcome> setup(const SetupWishes& wishes) = 0;
 
-    // Makes a recovery key in place of the one there is, if any; that one opens copies of the vault
-    // that are older than this and nothing else. With the public half of one (PEM) the private one
-    // stays where it is. Errc::locked, not_set_up.
+    // Makes a recovery key in place of the one there is, if any. That one still opens copies of the
+    // vault that are older than this; so that it opens nothing else, the vault's and all groups'
+    // keys become others, but not those of instances (rotate_instance()). With the public half of
+    // one (PEM) the private one stays where it is. Errc::locked (a closed group too), not_set_up;
+    // corrupt while an instance is in quarantine.
     virtual Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) = 0;
     // Whether this recovery key (PEM) opens the escrow of every key that is at hand.
     virtual Result<void> check_recovery_key(const SecretBytes& recovery_key) = 0;
@@ -285,12 +288,15 @@ class Vault {
     virtual Result<Group> close_group(const Uuid& group) = 0;
     // An empty one. The default group stays.
     virtual Result<void> remove_group(const Uuid& group) = 0;
-    // Seals its key anew, under another approver; of the default group the root key as well.
+    // Who approves its boots from now on; of the default group, those of the vault as well. As for
+    // all changes of keys: with a latch everything is sealed anew, to a latch that is new and open,
+    // and the chip opens no older copy of the vault any more. For that all groups have to be open,
+    // else Errc::locked. Without a latch, older copies open as they always did.
     virtual Result<Group> set_approver(const Uuid& group, const ApproverWish& approver) = 0;
 
     // New keys: of an instance (all that is stored is encrypted anew), of a group (its instances'
     // keys are wrapped anew), of the vault (all MACs are made anew). What the old key opened is
-    // overwritten on the disk before this returns.
+    // overwritten on the disk before this returns. The latter two seal anew, as set_approver().
     virtual Result<Instance> rotate_instance(const Uuid& uuid) = 0;
     virtual Result<Group> rotate_group(const Uuid& group) = 0;
     virtual Result<void> rotate_root() = 0;
@@ -308,9 +314,10 @@ class Vault {
     virtual Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) = 0;
     // Used here again, on the word of an operator who knows that nobody has imported it.
     virtual Result<Instance> abort_export(const Uuid& uuid) = 0;
-    // "": the name it had. Errc::not_found: no such ticket is open; already_exists: the uuid was
-    // used here (other than by one that was exported from here), or the name; invalid_argument: it
-    // is for another manager; corrupt, malformed, too_large: not the package that was made.
+    // "": the name it had. One that was deleted may come in: nobody but the operator knows which of
+    // several was the true one. Errc::not_found: no such ticket is open; already_exists: the uuid
+    // is in use here, or the name; invalid_argument: it is for another manager; corrupt, malformed,
+    // too_large: not the package that was made.
     virtual Result<Imported> import_package(ByteView package, std::string_view name) = 0;
     // Of a package that was imported: should the first one be lost.
     virtual Result<Imported> receipt_again(ByteView package) = 0;

@@ -29,6 +29,8 @@ class FakeChip : public chip::Chip {
         countdown_ = nth;
         failure_ = std::move(error);
     }
+    // Before every call: the moment at which the power may fail.
+    void on_call(std::function<void()> look) { look_ = std::move(look); }
     // Changes every secret that is given out by unseal() or random().
     void cheat(std::function<void(SecretBytes&)> how) { cheat_ = std::move(how); }
     int calls() const { return calls_; }
@@ -123,6 +125,10 @@ class FakeChip : public chip::Chip {
 
     Result<Bytes> approver_key(std::string_view pem) override {
         return chip::policy::approver_key(pem);
+    }
+
+    Result<chip::Digest> approver_fingerprint(ByteView key) override {
+        return chip::policy::fingerprint(key);
     }
 
     Result<Bytes> words_to_sign(const chip::Approver& approver, const chip::PcrValues& pcrs,
@@ -305,6 +311,8 @@ class FakeChip : public chip::Chip {
 
     Result<void> enter() {
         ++calls_;
+        if (look_)
+            look_();
         if (countdown_ > 0 && --countdown_ == 0)
             return tl::make_unexpected(*failure_);
         if (refusal_)
@@ -330,6 +338,7 @@ class FakeChip : public chip::Chip {
     std::optional<Error> failure_;
     std::optional<Error> refusal_;
     std::function<void(SecretBytes&)> cheat_;
+    std::function<void()> look_;
 };
 
 }  // namespace vtpm::fakes

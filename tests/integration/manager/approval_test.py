@@ -85,6 +85,38 @@ class Approval(rig.RigTest):
         self.assertEqual(self.state(), "open")
         self.ctl("show", "web1")
 
+    def test_the_words_can_be_recomputed(self):
+        """From the statement alone, by what vtpmctl(8) says of it."""
+        self.set_up()
+        for words in (("this-boot",), ("this-boot", "--after-revoke"),
+                      ("next", "--pcr", f"4={self.value_after(b'the new kernel')}")):
+            statement = self.approve_elsewhere(*words)
+            told = json.loads(statement.read_text())
+            sha = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
+            manager = bytes.fromhex(told["manager"].replace("-", ""))
+            group = bytes.fromhex(told["group"]["uuid"].replace("-", ""))
+            pcrs = {int(n): bytes.fromhex(v) for n, v in told["pcrs"].items()}
+            chosen = sum(1 << n for n in pcrs).to_bytes(3, "little")
+            boot = sha(bytes(32), bytes.fromhex("0000017f" "00000001" "000b" "03"), chosen,
+                       sha(*(pcrs[n] for n in sorted(pcrs))))
+            purpose = b"xen-vtpm revocation counter"
+            tag = sha(len(purpose).to_bytes(4, "big"), purpose, manager)
+            name = b"\0\x0b" + sha(bytes.fromhex(told["counter"]),
+                                   bytes.fromhex("000b" "22040012" "0020"), tag, b"\0\x08")
+            limit = sha(told["limit"].to_bytes(8, "big"), bytes.fromhex("0000" "0009"))
+            policy = sha(boot, bytes.fromhex("00000149"), limit, name)
+            about = sha(b"xen-vtpm approval 1", manager, group)
+            self.assertEqual((policy + about).hex(), told["words"])
+            self.assertEqual((statement.parent / "statement.words").read_bytes(), policy + about)
+
+    def test_the_approver_is_known_by_the_digest_that_openssl_gives(self):
+        self.set_up()
+        der = subprocess.run(["openssl", "pkey", "-pubin", "-in", str(self.public), "-outform",
+                              "DER"], check=True, capture_output=True).stdout
+        fingerprint = hashlib.sha256(der).hexdigest()
+        self.assertEqual(self.json("group", "show", "default")["approver"], fingerprint)
+        self.assertIn(fingerprint[:16], self.json("status")["binding"])
+
     def test_the_next_boot_is_signed_before_it_comes(self):
         self.set_up()
         self.ctl("approve", "this-boot", "--key", self.key)

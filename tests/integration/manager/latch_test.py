@@ -8,6 +8,7 @@ import array
 import fcntl
 import os
 import socket
+import subprocess
 import threading
 import unittest
 
@@ -148,6 +149,34 @@ class Latch(rig.RigTest):
         self.assertEqual(opened, {"default": True, "tenant": False})
         # The chip does not give it before the next boot.
         self.ctl("group", "open", "tenant", code=rig.LOCKED)
+
+    def test_new_keys_and_a_new_latch(self):
+        self.ctl("create", "--name", "web1")
+        for words in (("rotate", "--root"), ("rotate", "--group", "default")):
+            self.ctl(*words)
+            self.assertEqual(self.latch(), "closed")
+            self.assertEqual(len(self.store.kept), 1)
+            self.manager.kill()
+            self.start()
+            self.assertEqual(self.json("status")["state"], "open", self.manager.text())
+            self.ctl("show", "web1")
+        self.manager.stop()
+        self.forget()
+        self.start()
+        self.assertEqual(self.json("status")["state"], "locked")
+
+    def test_keys_that_systemd_does_not_take_are_told_of(self):
+        self.store.path = self.store.path.rename(self.directory / "elsewhere")
+        done = subprocess.run([rig.VTPMCTL, "--socket", self.manager.socket, "rotate", "--root"],
+                              capture_output=True, text=True, timeout=90, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("warning", done.stderr)
+        self.assertIn("systemd", done.stderr)
+        # The new latch is open, so that nothing is lost.
+        self.assertEqual(self.latch(), "open")
+        self.manager.kill()
+        self.start()
+        self.assertEqual(self.json("status")["state"], "open", self.manager.text())
 
     def test_what_the_store_gives_back_is_checked(self):
         self.manager.stop()

@@ -207,6 +207,20 @@ TEST_CASE("keys that do not approve") {
     const Signer signer(place.path(), p256);
     const std::string good = signer.pem();
     CHECK(fine(chip.approver_key("a line before\n" + good)));
+    // What people compare.
+    for (const std::string& options : {p256, rsa2048, rsa3072}) {
+        const Signer other(place.path(), options);
+        run_command("openssl pkey -pubin -in " + (place.path() / "pub").string() +
+                    " -outform DER | sha256sum | cut -c1-64 | tr -d '\\n' > " +
+                    (place.path() / "sum").string());
+        const Bytes sum = read_file(place.path() / "sum");
+        const auto key = chip.approver_key(other.pem());
+        REQUIRE(fine(key));
+        const auto fingerprint = chip.approver_fingerprint(*key);
+        REQUIRE(fine(fingerprint));
+        CHECK(to_hex(*fingerprint) == std::string(sum.begin(), sum.end()));
+    }
+    CHECK(error_of(chip.approver_fingerprint({})) == Errc::invalid_argument);
     for (const std::string& bad :
          {std::string(), std::string("garbage"), good.substr(0, 80), good.substr(30),
           std::string(good).replace(60, 1, "!"), std::string(20'000, '\n') + good,

@@ -188,7 +188,7 @@ TEST_CASE("a ticket is good for one instance, once") {
 
     // Not after the instance was deleted, either.
     REQUIRE(fine(h.target.vault->remove(a)));
-    CHECK(error_of(h.target.vault->import_package(of_a, "")) == Errc::already_exists);
+    CHECK(error_of(h.target.vault->import_package(of_a, "")) == Errc::not_found);
     CHECK(error_of(h.target.vault->receipt_again(of_a)) == Errc::not_found);
 
     // Of b nobody has heard: it may go on here, or for another ticket.
@@ -285,6 +285,60 @@ TEST_CASE("an exported instance survives new keys of its group and of the vault"
     REQUIRE(fine(h.source.vault->rotate_root()));
     h.source.reopen();
     const auto imported = h.target.vault->import_package(h.source.exported(web1, ticket), "");
+    REQUIRE(fine(imported));
+    CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
+}
+
+TEST_CASE("a false instance, once it is deleted, does not keep the true one away") {
+    TwoHosts h;
+    const Uuid web1 = h.source.made("web1", "its state");
+    Bytes ticket = h.target.ticket();
+    SECTION("another's package for the same ticket came first") {
+        // Whoever has seen the ticket and knows the uuid can make one.
+        Host forger(3);
+        REQUIRE(fine(forger.vault->create({.name = "web1", .tpm = 2, .uuid = web1})));
+        REQUIRE(fine(forger.vault->store(web1, 0, permanent("forged"))));
+        const Bytes forged = forger.exported(web1, ticket);
+        const auto imported = h.target.vault->import_package(forged, "");
+        REQUIRE(fine(imported));
+        h.source.exported(web1, ticket);
+        CHECK(error_of(h.source.vault->confirm_export(web1, imported->receipt)) == Errc::corrupt);
+        REQUIRE(fine(h.source.vault->abort_export(web1)));
+        ticket = h.target.ticket();
+    }
+    SECTION("a guest was started too early, and got a new one") {
+        REQUIRE(fine(h.target.vault->create({.name = "auto", .tpm = 2, .uuid = web1})));
+        REQUIRE(fine(h.target.vault->store(web1, 0, permanent("an empty TPM"))));
+    }
+    const Bytes package = h.source.exported(web1, ticket);
+    const auto refused = h.target.vault->import_package(package, "");
+    CHECK(error_of(refused) == Errc::already_exists);
+    CHECK(context_of(refused).find("delete it first") != std::string::npos);
+    REQUIRE(fine(h.target.vault->remove(web1)));
+    // Its uuid is still taken for anybody else.
+    CHECK(error_of(h.target.vault->create({.name = "web2", .tpm = 2, .uuid = web1})) ==
+          Errc::already_exists);
+    h.target.reopen();
+    const auto imported = h.target.vault->import_package(package, "");
+    REQUIRE(fine(imported));
+    CHECK(h.target.loaded(web1) == "its state");
+    CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
+    h.target.reopen();
+    CHECK(h.target.loaded(web1) == "its state");
+}
+
+TEST_CASE("a package that is refused leaves nothing behind that stops the true one") {
+    TwoHosts h;
+    const Uuid web1 = h.source.made("web1", "its state");
+    const Bytes ticket = h.target.ticket();
+    const Bytes package = h.source.exported(web1, ticket);
+    for (std::size_t at = 0; at < package.size(); at += 7) {
+        Bytes forged = package;
+        forged[at] ^= 1U;
+        CHECK_FALSE(h.target.vault->import_package(forged, ""));
+    }
+    h.target.reopen();
+    const auto imported = h.target.vault->import_package(package, "");
     REQUIRE(fine(imported));
     CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
 }

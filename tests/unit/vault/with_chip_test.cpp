@@ -47,3 +47,37 @@ TEST_CASE("a vault sealed to a swtpm opens with it, and with no other") {
     CHECK(error_of(vault.unlock()) == Errc::wrong_chip);
     CHECK(error_of(vault.load(a)) == Errc::locked);
 }
+
+TEST_CASE("after new keys a swtpm opens no older copy, and what it does not need is gone") {
+    const TemporaryDirectory temporary;
+    fakes::Swtpm swtpm(temporary.path() / "chip");
+    const auto chip = chip::EsysChip::open(swtpm.tcti());
+    REQUIRE(fine(chip));
+    const auto directory = temporary.path() / "vault";
+    std::optional<SqliteVault> vault(std::in_place, directory, **chip);
+    REQUIRE(fine(vault->setup({})));
+    REQUIRE(fine(vault->close()));
+    vault.reset();
+    const Bytes older = slurp(directory / "vault.db");
+    vault.emplace(directory, **chip);
+    REQUIRE(fine(vault->unlock()));
+    REQUIRE(fine(vault->close_latch()));
+    REQUIRE(fine(vault->rotate_root()));
+    REQUIRE(fine(vault->close_latch()));
+    REQUIRE(fine(vault->rotate_group(vault->find_group("")->uuid)));
+    CHECK_FALSE(vault->status().reason);
+    vault.reset();
+    vault.emplace(directory, **chip);
+    REQUIRE(fine(vault->unlock()));  // the newest latch is open
+    vault.reset();
+    swtpm.kill();
+    swtpm.start();
+    spit(directory / "vault.db", older);
+    std::filesystem::remove(directory / "vault.db-wal");
+    vault.emplace(directory, **chip);
+    CHECK(error_of(vault->unlock()) == Errc::latched);
+    // Cell, counter and latch lie where they would without a leftover: in the first free places.
+    CHECK_FALSE((*chip)->remove_cell(0x01800104));
+    CHECK_FALSE((*chip)->remove_cell(0x01800103));
+    CHECK(fine((*chip)->remove_cell(0x01800102)));
+}

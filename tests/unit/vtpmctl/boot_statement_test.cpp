@@ -84,7 +84,7 @@ TEST_CASE("a statement's file that is damaged anywhere is refused or says what i
 }
 
 TEST_CASE("a statement's parts are there and in bounds") {
-    for (const char* name : {"what", "manager", "group", "pcrs", "limit", "words"})
+    for (const char* name : {"what", "manager", "group", "pcrs", "counter", "limit", "words"})
         CHECK(error_without(name) == Errc::malformed);
     CHECK(error_with("what", "xen-vtpm boot statement 2") == Errc::malformed);
     CHECK(error_with("what", 1) == Errc::malformed);
@@ -99,6 +99,8 @@ TEST_CASE("a statement's parts are there and in bounds") {
     CHECK(error_with("pcrs", {{"4", 4}}) == Errc::malformed);
     CHECK(error_with("pcrs", {{"4", std::string(64, '0')}, {"04", std::string(64, '1')}}) ==
           Errc::malformed);
+    CHECK(error_with("counter", "018001") == Errc::malformed);
+    CHECK(error_with("counter", 25166081) == Errc::malformed);
     CHECK(error_with("limit", -1) == Errc::malformed);
     CHECK(error_with("limit", 1.5) == Errc::malformed);
     CHECK(error_with("words", std::string(126, '0')) == Errc::malformed);
