@@ -42,12 +42,26 @@ Result<EsysConnection*> EsysChip::connection() {
     return connection_.get();
 }
 
+// The commands of a connection's beginning are there in every TPM 2.0.
+Result<Generation> EsysChip::generation() {
+    const auto there = connection();
+    if (!there && there.error().code == Errc::unsupported)
+        return Generation::tpm_1_2;
+    if (!there)
+        return tl::make_unexpected(there.error());
+    return Generation::tpm_2_0;
+}
+
 Result<ChipIdentity> EsysChip::identify() {
     VTPM_TRY(EsysConnection* const to, connection());
     return derive_identity(*to);
 }
 
 Result<void> EsysChip::expect(const ChipIdentity& identity) {
+    if (is_tpm12(identity)) {
+        return fail(Errc::wrong_chip, NextAction::ask_operator,
+                    "the vault was set up with a TPM 1.2, and this chip is a TPM 2.0");
+    }
     VTPM_CHECK(unmarshal_public(identity.srk_public));
     VTPM_TRY(EsysConnection* const to, connection());
     {

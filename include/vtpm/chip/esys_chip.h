@@ -30,6 +30,8 @@ class EsysChip : public Chip {
     explicit EsysChip(std::string tcti);
     ~EsysChip() override;
 
+    // tpm_1_2 for a chip that this class is not for.
+    Result<Generation> generation() override;
     Result<ChipIdentity> identify() override;
     Result<void> expect(const ChipIdentity& identity) override;
     Result<SealedObject> seal(const SecretBytes& secret, const Binding& binding) override;
