@@ -18,6 +18,8 @@ std::string joined(const Numbers& numbers) {
 }
 
 std::string approver_text(const wire::proto::Group& group) {
+    if (group.approver().empty() && group.pcr_size() > 0)
+        return "root, here (TPM 1.2)";
     if (group.approver().empty())
         return "none: any boot";
     return "SHA-256 " + to_hex(as_bytes(group.approver())).substr(0, short_digest);

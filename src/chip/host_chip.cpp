@@ -1,16 +1,42 @@
 #include "vtpm/chip/host_chip.h"
 
+#include "vtpm/base/fd.h"
+
 namespace vtpm::chip {
 
+// tpm2-tss asks a device something of its own before we can, and does not take the answer of a
+// TPM 1.2 for one.
+std::optional<Generation> generation_by_kernel(const std::string& tcti,
+                                               const std::filesystem::path& devices) {
+    constexpr std::string_view prefix = "device:";
+    if (!tcti.starts_with(prefix))
+        return std::nullopt;
+    std::string name = std::filesystem::path(tcti.substr(prefix.size())).filename().string();
+    if (name.starts_with("tpmrm"))
+        name.erase(3, 2);
+    const auto text = read_file((devices / name / "tpm_version_major").c_str(), 4096);
+    if (!text || text->empty() || (text->size() > 1 && (*text)[1] != '\n'))
+        return std::nullopt;
+    switch (text->front()) {
+        case '1':
+            return Generation::tpm_1_2;
+        case '2':
+            return Generation::tpm_2_0;
+        default:
+            return std::nullopt;
+    }
+}
+
 HostChip::HostChip(const std::string& tcti, std::string tpm12_owner_file)
-    : esys_(tcti), tpm12_(tcti, std::move(tpm12_owner_file)) {}
+    : tcti_(tcti), esys_(tcti), tpm12_(tcti, std::move(tpm12_owner_file)) {}
 
 Result<Chip*> HostChip::chip() {
     if (is_ != nullptr)
         return is_;
-    const auto generation = esys_.generation();
-    if (!generation)
-        return tl::make_unexpected(generation.error());
+    auto generation = generation_by_kernel(tcti_);
+    if (!generation) {
+        VTPM_TRY(generation, esys_.generation());
+    }
     is_ = &esys_;
     if (*generation == Generation::tpm_1_2)
         is_ = &tpm12_;

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -51,6 +52,21 @@ Result<void> wait_for_answer(int fd) {
     }
 }
 
+// A swtpm that has gone away must not end us (SIGPIPE).
+Result<void> send_whole(int fd, ByteView command) {
+    while (!command.empty()) {
+        ssize_t part = ::send(fd, command.data(), command.size(), MSG_NOSIGNAL);
+        if (part < 0 && errno == ENOTSOCK)
+            part = ::write(fd, command.data(), command.size());
+        if (part < 0 && errno == EINTR)
+            continue;
+        if (part <= 0)
+            return fail(Errc::unavailable, "the chip was lost");
+        command = command.subspan(static_cast<std::size_t>(part));
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<Tpm12Link> Tpm12Link::open(const std::string& tcti) {
@@ -68,8 +84,7 @@ Result<Tpm12Link> Tpm12Link::open(const std::string& tcti) {
 
 // A device gives an answer whole, a socket perhaps in parts.
 Result<SecretBytes> Tpm12Link::exchange(ByteView command) {
-    if (auto sent = write_all(fd_.get(), command); !sent)
-        return fail(Errc::unavailable, "the chip was lost: " + sent.error().context);
+    VTPM_CHECK(send_whole(fd_.get(), command));
     SecretBytes answer(max_message);
     std::size_t have = 0;
     std::size_t wanted = header_size;

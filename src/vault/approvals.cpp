@@ -7,6 +7,7 @@
 namespace vtpm::vault {
 namespace {
 
+constexpr int sha1_size = 20;  // a TPM 1.2's PCRs have no more
 constexpr std::size_t entry_size = 1 + std::tuple_size_v<chip::Digest>;
 
 Bytes packed(const chip::PcrValues& pcrs) {
@@ -97,11 +98,10 @@ Result<void> erase_approval(Database& database, std::int64_t id) {
 }
 
 bool binds_nothing(const chip::PcrValues& pcrs) {
-    constexpr int size = 20;  // a TPM 1.2's have no more
     return std::all_of(pcrs.begin(), pcrs.end(), [](const auto& entry) {
         const auto& value = entry.second;
         return (value[0] == 0x00 || value[0] == 0xff) &&
-               std::all_of(value.begin(), value.begin() + size,
+               std::all_of(value.begin(), value.begin() + sha1_size,
                            [&](std::uint8_t byte) { return byte == value[0]; });
     });
 }

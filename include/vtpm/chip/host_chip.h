@@ -1,16 +1,22 @@
 // HostChip: the Chip of this host, whichever generation it is of: an EsysChip or a Tpm12Chip.
 //
-// The first answer of the chip decides, once for the life of this object: a TPM 1.2 answers a
-// command of TPM 2.0 with a result of its own format (TPM 2.0 Part 2, clause 6.6.2). Connects with
-// the first call. One thread.
+// Of a device the kernel knows it. Else the first answer of the chip decides, once for the life of
+// this object: a TPM 1.2 answers a command of TPM 2.0 with a result of its own format (TPM 2.0 Part
+// 2, clause 6.6.2). Connects with the first call. One thread.
 #pragma once
 
+#include <filesystem>
+#include <optional>
 #include <string>
 
 #include "vtpm/chip/esys_chip.h"
 #include "vtpm/chip/tpm12_chip.h"
 
 namespace vtpm::chip {
+
+// What the kernel says of the device behind `tcti`; none if it is no device, or does not say.
+std::optional<Generation> generation_by_kernel(
+    const std::string& tcti, const std::filesystem::path& devices = "/sys/class/tpm");
 
 class HostChip : public Chip {
   public:
@@ -45,6 +51,7 @@ class HostChip : public Chip {
   private:
     Result<Chip*> chip();
 
+    std::string tcti_;
     EsysChip esys_;
     Tpm12Chip tpm12_;
     Chip* is_ = nullptr;  // null: nobody has answered yet
