@@ -68,11 +68,6 @@ constexpr std::array meanings{
             "the chip found a structure of the wrong size"},
 };
 
-// Part 2 clause 6.6.2: the bits that tell the formats of TPM 2.0 are both clear.
-bool is_of_tpm12(TSS2_RC code) {
-    return (code & (TPM2_RC_FMT1 | TPM2_RC_VER1)) == 0;
-}
-
 std::string hexadecimal(TSS2_RC rc) {
     std::array<char, 16> text{};
     const int size = std::snprintf(text.data(), text.size(), "0x%08x", rc);
@@ -108,8 +103,6 @@ tl::unexpected<Error> fail_chip(std::string_view what, TSS2_RC rc) {
                             where + std::string(meaning.words) + number);
             }
         }
-        if (is_of_tpm12(code))
-            return fail(Errc::unsupported, where + "the chip is a TPM 1.2" + number);
         return fail(Errc::chip, NextAction::ask_operator, where + "the chip refused" + number);
     }
     switch (rc & ~TSS2_RC_LAYER_MASK) {

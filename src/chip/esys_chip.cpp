@@ -42,13 +42,8 @@ Result<EsysConnection*> EsysChip::connection() {
     return connection_.get();
 }
 
-// The commands of a connection's beginning are there in every TPM 2.0.
 Result<Generation> EsysChip::generation() {
-    const auto there = connection();
-    if (!there && there.error().code == Errc::unsupported)
-        return Generation::tpm_1_2;
-    if (!there)
-        return tl::make_unexpected(there.error());
+    VTPM_CHECK(connection());
     return Generation::tpm_2_0;
 }
 

@@ -35,7 +35,13 @@ Result<Chip*> HostChip::chip() {
         return is_;
     auto generation = generation_by_kernel(tcti_);
     if (!generation) {
-        VTPM_TRY(generation, esys_.generation());
+        auto asked = esys_.generation();
+        const bool there = asked || (asked.error().code != Errc::unavailable &&
+                                     asked.error().code != Errc::in_use);
+        // tpm2-tss does not tell an answer of a TPM 1.2 from a broken one: ask it in its own words.
+        if (!asked && there && tpm12_.generation())
+            asked = Generation::tpm_1_2;
+        VTPM_TRY(generation, std::move(asked));
     }
     is_ = &esys_;
     if (*generation == Generation::tpm_1_2)

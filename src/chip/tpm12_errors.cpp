@@ -88,6 +88,10 @@ tl::unexpected<Error> fail_code(Ordinal ordinal, Code code) {
         if (meaning.code == code)
             return fail(meaning.errc, meaning.next, where + std::string(meaning.words) + number);
     }
+    // TPM 2.0 Part 2 clause 6.6.2: the bits that only its results have.
+    constexpr std::uint32_t format_bits = 0x180;
+    if ((static_cast<std::uint32_t>(code) & format_bits) != 0)
+        return fail(Errc::unsupported, where + "the chip is no TPM 1.2" + number);
     return fail(Errc::chip, NextAction::ask_operator, where + "the chip refused" + number);
 }
 

@@ -30,7 +30,7 @@ class EsysChip : public Chip {
     explicit EsysChip(std::string tcti);
     ~EsysChip() override;
 
-    // tpm_1_2 for a chip that this class is not for.
+    // An error for a chip that is no TPM 2.0.
     Result<Generation> generation() override;
     Result<ChipIdentity> identify() override;
     Result<void> expect(const ChipIdentity& identity) override;

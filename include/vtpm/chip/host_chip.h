@@ -1,8 +1,8 @@
 // HostChip: the Chip of this host, whichever generation it is of: an EsysChip or a Tpm12Chip.
 //
-// Of a device the kernel knows it. Else the first answer of the chip decides, once for the life of
-// this object: a TPM 1.2 answers a command of TPM 2.0 with a result of its own format (TPM 2.0 Part
-// 2, clause 6.6.2). Connects with the first call. One thread.
+// Of a device the kernel knows it. Else the first answers of the chip decide, once for the life of
+// this object: what does not take a command of TPM 2.0 is asked as a TPM 1.2. Connects with the
+// first call. One thread.
 #pragma once
 
 #include <filesystem>
