@@ -22,13 +22,12 @@ std::string not_empty(const std::string& text) {
     return text.empty() ? "it is empty" : "";
 }
 
-void add_pcrs(CLI::App* command, ApproverOptions& approver, CLI::Option* key) {
-    command
+CLI::Option* add_pcrs(CLI::App* command, ApproverOptions& approver) {
+    return command
         ->add_option("--pcrs", approver.pcrs, "the PCRs that the approvals are about, like 0,2,4,7")
         ->delimiter(',')
         ->allow_extra_args(false)
-        ->check(each_is_a_pcr)
-        ->needs(key);
+        ->check(each_is_a_pcr);
 }
 
 void add_group(CLI::App* command, std::string& group) {
@@ -53,9 +52,14 @@ void describe_setup(CLI::App& app, Arguments& a) {
                          ->add_option("--approver", a.setup.approver.key,
                                       "who approves this host's boots: a public key (PEM)")
                          ->check(not_empty);
-    add_pcrs(setup, a.setup.approver, approver);
+    add_pcrs(setup, a.setup.approver);
     setup->add_flag("--no-latch", a.setup.no_latch,
                     "let the chip give out the keys more than once a boot");
+    setup
+        ->add_flag("--legacy-tpm12", a.setup.legacy_tpm12,
+                   "the chip is a TPM 1.2: seal to this boot, over --pcrs, with less than a TPM "
+                   "2.0 can do")
+        ->excludes(approver);
     auto* recover = app.add_subcommand(
         "recover", "take what is on the disk for the newest state, and this chip for its own");
     recover->add_option("--recovery-key", a.recovery_key, "the file that setup wrote it to")
@@ -142,6 +146,8 @@ void describe_instances(CLI::App& app, Arguments& a) {
 void add_approve_options(CLI::App* command, ApproveOptions& approve) {
     add_group(command, approve.group);
     command->add_flag("--after-revoke", approve.after_revoke, "it outlives the next revocation");
+    command->add_flag("--legacy-tpm12", approve.legacy_tpm12,
+                      "the chip is a TPM 1.2: nobody signs, the open vault is sealed for it too");
     auto* key = command->add_option("--key", approve.key,
                                     "sign here, with this private key (PEM, not encrypted)");
     command->add_option("--out", approve.out, "write what is to be signed elsewhere to a new file")
@@ -152,7 +158,7 @@ void describe_approvals(CLI::App& app, Arguments& a) {
     auto* approver = app.add_subcommand("approver", "change who approves the boots of this host");
     add_group(approver, a.group);
     auto* key = approver->add_option("--key", a.approver.key, "a public key (P-256 or RSA, PEM)");
-    add_pcrs(approver, a.approver, key);
+    add_pcrs(approver, a.approver)->needs(key);
     approver->add_flag("--none", a.no_approver, "nobody: any boot has the keys")->excludes(key);
     approver->add_flag("--yes", a.yes, "yes, change it");
 
@@ -195,7 +201,7 @@ void describe_groups(CLI::App& app, Arguments& a) {
                     ->add_option("--approver", a.approver.key,
                                  "who approves boots for it: a public key (PEM)")
                     ->check(not_empty);
-    add_pcrs(create, a.approver, key);
+    add_pcrs(create, a.approver)->needs(key);
     group->add_subcommand("list", "all groups");
     by_name("show", "one of them");
     by_name("open", "have the chip give out its key");
@@ -265,13 +271,20 @@ std::optional<std::string> objection(const std::string& command, const Arguments
         a.setup.recovery_public.empty())
         return "--replace-recovery-key needs --recovery-out or --recovery-public";
     if (command == "setup" && a.setup.replace_key &&
-        (!a.setup.approver.key.empty() || a.setup.no_latch))
-        return "--replace-recovery-key is for a host that is set up, --approver and --no-latch are "
-               "for one that is not";
+        (!a.setup.approver.key.empty() || a.setup.no_latch || a.setup.legacy_tpm12))
+        return "--replace-recovery-key is for a host that is set up; --approver, --no-latch and "
+               "--legacy-tpm12 are for one that is not";
     if (command == "approver" && !one_of(!a.approver.key.empty(), a.no_approver))
         return "approver needs --key FILE or --none";
-    if ((command == "approve this-boot" || command == "approve next") &&
-        !one_of(!approve.key.empty(), !approve.out.empty()))
+    if (command == "setup" && !a.setup.approver.pcrs.empty() && a.setup.approver.key.empty() &&
+        !a.setup.legacy_tpm12)
+        return "--pcrs needs --approver, or --legacy-tpm12";
+    const bool approves = command == "approve this-boot" || command == "approve next";
+    if (approves && approve.legacy_tpm12 &&
+        (!approve.key.empty() || !approve.out.empty() || !approve.replacements.empty() ||
+         approve.after_revoke))
+        return command + " --legacy-tpm12 takes --group and --pcr only";
+    if (approves && !approve.legacy_tpm12 && !one_of(!approve.key.empty(), !approve.out.empty()))
         return command + " needs --key FILE, to sign here, or --out FILE, to sign elsewhere";
     if (command == "approve next" && !one_of(!approve.pcrs.empty(), !approve.replacements.empty()))
         return "approve next needs --replace OLD=NEW, or --pcr N=HEX, for what will be different";

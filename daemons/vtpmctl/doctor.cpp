@@ -189,7 +189,8 @@ Findings examine_approvals(const std::vector<wire::proto::Group>& groups,
     Findings findings;
     bool approver = false;
     for (const auto& group : groups) {
-        if (group.approver().empty())
+        const bool legacy = group.approver().empty() && group.pcr_size() > 0;  // on a TPM 1.2
+        if (group.approver().empty() && !legacy)
             continue;
         approver = true;
         const bool approved =
@@ -205,7 +206,7 @@ Findings examine_approvals(const std::vector<wire::proto::Group>& groups,
         findings.push_back({Health::warning, "group " + group.name(),
                             "no approval is for a boot like this one: the next start would be "
                             "locked; run: vtpmctl approve this-boot --group " +
-                                group.name()});
+                                group.name() + (legacy ? " --legacy-tpm12" : "")});
     }
     if (!approver) {
         findings.push_back({Health::warning, "approver",

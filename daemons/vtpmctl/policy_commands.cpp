@@ -147,6 +147,36 @@ Result<PcrValues> next_values(const ApproveOptions& options, const BootStatement
     return values;
 }
 
+// The digits of a TPM 1.2's PCR, as the manager has them: SHA-1, then zeros.
+std::vector<std::string> padded(std::vector<std::string> pcrs) {
+    constexpr std::size_t sha1_digits = 40;
+    constexpr std::size_t all_digits = 64;
+    for (auto& pcr : pcrs) {
+        const auto equals = pcr.find('=');
+        if (equals != std::string::npos && pcr.size() - equals - 1 == sha1_digits)
+            pcr.append(all_digits - sha1_digits, '0');
+    }
+    return pcrs;
+}
+
+Result<void> approve_unsigned(ManagerConnection& manager, const ApproveOptions& options,
+                              Output output) {
+    VTPM_TRY(const PcrValues pcrs, parse_pcr_values(padded(options.pcrs)));
+    Request request;
+    auto& approve = *request.mutable_approve();
+    approve.set_group(options.group);
+    approve.set_without_signature(true);
+    put(pcrs, *approve.mutable_pcr());
+    VTPM_CHECK(manager.ask(request));
+    if (output.json) {
+        print_json({{"approved", true}});
+    } else {
+        std::cout << "The keys are sealed for that boot too. Which there are: vtpmctl approve "
+                     "list\n";
+    }
+    return {};
+}
+
 Result<BootStatement> read_signed_statement(const ImportOptions& options) {
     VTPM_TRY(const Bytes file, read_named_file(options.file, BootStatement::max_file));
     auto statement = parse_statement(file);
@@ -232,6 +262,8 @@ Result<void> set_approver(ManagerConnection& manager, const std::string& group,
 
 Result<void> approve_this_boot(ManagerConnection& manager, const ApproveOptions& options,
                                Output output) {
+    if (options.legacy_tpm12)
+        return approve_unsigned(manager, options, output);
     VTPM_TRY(BootStatement statement,
              ask_statement(manager, options.group, {}, options.after_revoke));
     const PcrValues now = statement.pcrs;
@@ -240,6 +272,8 @@ Result<void> approve_this_boot(ManagerConnection& manager, const ApproveOptions&
 
 Result<void> approve_next(ManagerConnection& manager, const ApproveOptions& options,
                           Output output) {
+    if (options.legacy_tpm12)
+        return approve_unsigned(manager, options, output);
     VTPM_TRY(const BootStatement now, ask_statement(manager, options.group, {}, false));
     VTPM_TRY(const PcrValues values, next_values(options, now));
     VTPM_TRY(BootStatement statement,

@@ -8,6 +8,7 @@ namespace vtpm::control {
 
 struct ApproveOptions {
     std::string group;                      // a name or a uuid; empty: the default group
+    bool legacy_tpm12 = false;              // nobody signs: the chip is a TPM 1.2
     bool after_revoke = false;              // the approval outlives the next revocation
     std::string key;                        // a file with the approver's private key: sign here
     std::string out;                        // or a new file for what is to be signed elsewhere

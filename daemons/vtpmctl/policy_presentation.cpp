@@ -18,6 +18,8 @@ std::string joined(const Numbers& numbers) {
 }
 
 std::string approver_text(const wire::proto::Group& group) {
+    if (group.approver().empty() && group.pcr_size() > 0)
+        return "root, here (TPM 1.2)";
     if (group.approver().empty())
         return "none: any boot";
     return "SHA-256 " + to_hex(as_bytes(group.approver())).substr(0, short_digest);
@@ -95,7 +97,8 @@ nlohmann::json to_json(const wire::proto::Approval& approval,
             {"limit", approval.limit()},
             {"void", approval.revoked()},
             {"this_boot", approval.this_boot()},
-            {"made", time_text(approval.made())}};
+            {"made", approval.made() == 0 ? nlohmann::json(nullptr)
+                                          : nlohmann::json(time_text(approval.made()))}};
 }
 
 std::string table(const std::vector<wire::proto::Approval>& approvals,
@@ -107,7 +110,7 @@ std::string table(const std::vector<wire::proto::Approval>& approvals,
             numbers.push_back(pcr.number());
         rows.push_back({group_text(approval.group(), groups), joined(numbers),
                         std::to_string(approval.limit()), boot_text(approval),
-                        time_text(approval.made())});
+                        approval.made() == 0 ? "-" : time_text(approval.made())});
     }
     return aligned(rows);
 }

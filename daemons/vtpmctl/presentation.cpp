@@ -114,6 +114,9 @@ nlohmann::json to_json(const wire::proto::Status& status) {
                                              : nlohmann::json(uuid_text(status.manager()))},
         {"chip", status.chip()},
         {"tcti", status.tcti()},
+        {"chip_tpm",
+         status.chip_tpm().empty() ? nlohmann::json(nullptr) : nlohmann::json(status.chip_tpm())},
+        {"limits", std::vector<std::string>(status.limit().begin(), status.limit().end())},
         {"binding", status.binding()},
         {"boot_latch", status.latch()},
         {"groups", status.groups()},
@@ -162,7 +165,14 @@ std::string describe(const wire::proto::Status& status) {
         text += line("because", status.reason().context());
     if (!status.manager().empty())
         text += line("manager", uuid_text(status.manager()));
-    text += line("chip", status.chip().empty() ? "(not seen)" : status.chip());
+    const bool seen = !status.chip().empty();
+    const std::string generation =
+        status.chip_tpm().empty() ? "(not seen)" : "a TPM " + status.chip_tpm();
+    text += line("chip", seen ? status.chip() : generation);
+    if (!seen && status.chip_tpm() == "1.2")
+        text += line("", "which is set up with --legacy-tpm12 only; see vtpmctl(8)");
+    for (const auto& limit : status.limit())
+        text += line("it cannot", limit);
     text += line("through", status.tcti());
     if (!status.binding().empty())
         text += line("keys", status.binding());

@@ -16,7 +16,7 @@ bool wants_recovery_key(const SetupOptions& options) {
 
 // A vault that is there takes a recovery key from a set-up, and nothing else.
 Result<void> refuse_if_set_up(ManagerConnection& manager, const SetupOptions& options) {
-    if (options.approver.key.empty() && !options.no_latch)
+    if (options.approver.key.empty() && !options.no_latch && !options.legacy_tpm12)
         return {};
     Request request;
     request.mutable_status();
@@ -34,6 +34,7 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
     setup.set_recovery_key(!options.recovery_out.empty());
     setup.set_replace(options.replace_key);
     setup.set_no_latch(options.no_latch);
+    setup.set_legacy_tpm12(options.legacy_tpm12);
     VTPM_CHECK(fill(*setup.mutable_approver(), options.approver));
     if (!options.recovery_public.empty()) {
         VTPM_TRY(*setup.mutable_recovery_public(), read_public_key(options.recovery_public));
@@ -67,6 +68,11 @@ void say_what_setup_did(const std::string& manager, const SetupOptions& options)
         std::cout << "From now on its boots have to be approved, this one first, or the next start "
                      "is locked: vtpmctl approve this-boot\n";
     }
+    if (options.legacy_tpm12) {
+        std::cout << "They are sealed to this boot alone. Before the next update of what is "
+                     "measured: vtpmctl approve next --legacy-tpm12 --pcr N=HEX. What a TPM 1.2 "
+                     "cannot do: vtpmctl status\n";
+    }
     std::cout << "Next: vtpmctl create --name NAME\n";
 }
 
@@ -88,18 +94,18 @@ void print_status(const wire::proto::Status& status, const char* what_happened, 
 }  // namespace
 
 Result<void> fill(wire::proto::Approver& approver, const ApproverOptions& options) {
+    for (const std::uint32_t number : options.pcrs)
+        approver.add_pcr(number);
     if (options.key.empty())
         return {};
     VTPM_TRY(*approver.mutable_key(), read_public_key(options.key));
-    for (const std::uint32_t number : options.pcrs)
-        approver.add_pcr(number);
     return {};
 }
 
 Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output) {
     const auto answer = ask_setup(manager, options);
-    const bool wishes =
-        wants_recovery_key(options) || !options.approver.key.empty() || options.no_latch;
+    const bool wishes = wants_recovery_key(options) || !options.approver.key.empty() ||
+                        options.no_latch || options.legacy_tpm12;
     const bool before = !answer && answer.error().code == Errc::already_exists &&
                         !wishes;  // setting up twice is not a mistake
     if (!answer && !before)

@@ -18,6 +18,7 @@ struct SetupOptions {
     bool replace_key = false;     // in place of the one that the vault has
     ApproverOptions approver;
     bool no_latch = false;
+    bool legacy_tpm12 = false;
 };
 
 Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Output output);

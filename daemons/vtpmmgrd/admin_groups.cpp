@@ -142,7 +142,11 @@ Result<AdminSession::Answer> AdminSession::approve(const wire::proto::Approve& r
     approval.limit = request.limit();
     approval.signature.assign(request.signature().begin(), request.signature().end());
     VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
-    VTPM_CHECK(manager_.vault.approve(group.uuid, approval));
+    if (request.without_signature()) {
+        VTPM_CHECK(manager_.vault.approve_unsigned(group.uuid, approval.pcrs));
+    } else {
+        VTPM_CHECK(manager_.vault.approve(group.uuid, approval));
+    }
     spdlog::info("a boot was approved for group {} ({})", group.uuid.to_string(), group.name);
     try_unlock(manager_);  // it may be this one that was waited for
     Answer answer;

@@ -103,7 +103,8 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
     vault::SetupWishes wishes;
     wishes.make_recovery_key = request.recovery_key();
     wishes.recovery_public = request.recovery_public();
-    wishes.latch = !request.no_latch();
+    wishes.latch = !request.no_latch() && !request.legacy_tpm12();
+    wishes.legacy_tpm12 = request.legacy_tpm12();
     VTPM_TRY(wishes.approver, wish_of(request.approver()));
     VTPM_TRY(auto outcome, request.replace()
                                ? manager_.vault.replace_recovery_key(request.recovery_public())
@@ -207,6 +208,8 @@ Result<AdminSession::Answer> AdminSession::status() {
     status.set_version(VTPM_VERSION);
     status.set_tcti(manager_.settings.tcti);
     status.set_auto_create(manager_.settings.auto_create);
+    if (const auto generation = manager_.chip.generation(); generation)
+        status.set_chip_tpm(*generation == chip::Generation::tpm_1_2 ? "1.2" : "2.0");
     return answer;
 }
 

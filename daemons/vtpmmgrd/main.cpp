@@ -3,7 +3,7 @@
 //   socket (systemd) -> Listener -> AdminSession  (vtpmctl, vtpmd: root only)
 //                                -> EngineSession (one a running guest, bound to its instance)
 //                                        -> SqliteVault -> /var/lib/xen-vtpm
-//                                        -> EsysChip    -> /dev/tpm0
+//                                        -> HostChip    -> /dev/tpm0
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
@@ -18,7 +18,7 @@
 #include "settings.h"
 #include "version.h"
 #include "vtpm/base/start.h"
-#include "vtpm/chip/esys_chip.h"
+#include "vtpm/chip/host_chip.h"
 #include "vtpm/jail/harden.h"
 #include "vtpm/vault/sqlite_vault.h"
 
@@ -75,7 +75,7 @@ int main(int argc, char** argv) {
     auto inherited = manager::take_inherited();
     auto listening =
         required(manager::listening_socket(std::move(inherited.socket), settings.socket));
-    chip::EsysChip chip(settings.tcti);
+    chip::HostChip chip(settings.tcti, settings.tpm12_owner_file);
     vault::SqliteVault vault(settings.state_dir, chip);
     boost::asio::io_context loop(1);  // outlives the sessions that holders and commits keep
     manager::Holders holders;

@@ -43,6 +43,8 @@ Result<void> take(std::string_view key, const toml::node& value, tpm::Version& i
 Result<void> take_key(std::string_view key, const toml::node& value, Settings& settings) {
     if (key == "tcti")
         return take(key, value, settings.tcti);
+    if (key == "tpm12_owner_file")
+        return take(key, value, settings.tpm12_owner_file);
     if (key == "state_dir")
         return take(key, value, settings.state_dir);
     if (key == "socket")

@@ -11,6 +11,7 @@ namespace vtpm::manager {
 
 struct Settings {
     std::string tcti = "device:/dev/tpm0";
+    std::string tpm12_owner_file;  // empty: the well-known authorization value
     std::string state_dir = "/var/lib/xen-vtpm";
     std::string socket = "/run/xen-vtpm/manager.sock";  // only if systemd hands us none
     bool auto_create = false;

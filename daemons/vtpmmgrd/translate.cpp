@@ -83,6 +83,8 @@ void describe(const vault::Status& status, wire::proto::Status& into) {
         into.set_manager(status.manager.bytes().data(), Uuid::size);
     into.set_chip(status.chip);
     into.set_binding(status.binding);
+    for (const auto& limit : status.limits)
+        into.add_limit(limit);
     into.set_latch(std::string(to_string(status.latch)));
     into.set_groups(status.groups);
     into.set_closed_groups(status.closed_groups);

@@ -42,12 +42,21 @@ Result<EsysConnection*> EsysChip::connection() {
     return connection_.get();
 }
 
+Result<Generation> EsysChip::generation() {
+    VTPM_CHECK(connection());
+    return Generation::tpm_2_0;
+}
+
 Result<ChipIdentity> EsysChip::identify() {
     VTPM_TRY(EsysConnection* const to, connection());
     return derive_identity(*to);
 }
 
 Result<void> EsysChip::expect(const ChipIdentity& identity) {
+    if (is_tpm12(identity)) {
+        return fail(Errc::wrong_chip, NextAction::ask_operator,
+                    "the vault was set up with a TPM 1.2, and this chip is a TPM 2.0");
+    }
     VTPM_CHECK(unmarshal_public(identity.srk_public));
     VTPM_TRY(EsysConnection* const to, connection());
     {

@@ -7,6 +7,7 @@
 namespace vtpm::vault {
 namespace {
 
+constexpr int sha1_size = 20;  // a TPM 1.2's PCRs have no more
 constexpr std::size_t entry_size = 1 + std::tuple_size_v<chip::Digest>;
 
 Bytes packed(const chip::PcrValues& pcrs) {
@@ -100,7 +101,7 @@ bool binds_nothing(const chip::PcrValues& pcrs) {
     return std::all_of(pcrs.begin(), pcrs.end(), [](const auto& entry) {
         const auto& value = entry.second;
         return (value[0] == 0x00 || value[0] == 0xff) &&
-               std::all_of(value.begin(), value.end(),
+               std::all_of(value.begin(), value.begin() + sha1_size,
                            [&](std::uint8_t byte) { return byte == value[0]; });
     });
 }
@@ -117,6 +118,9 @@ Result<chip::SealedObject> seal_key(chip::Chip& chip, const SecretBytes& key,
         return sealed;
     const auto again = chip.unseal(sealed, binding, nullptr);
     if (!again && again.error().code == Errc::latched)
+        return sealed;
+    // Opened with the recovery key on another boot than those that it is sealed for.
+    if (!again && again.error().code == Errc::not_approved && !binding.boots.empty())
         return sealed;
     if (!again)
         return tl::make_unexpected(again.error());
@@ -142,8 +146,16 @@ Result<SecretBytes> unseal_key(chip::Chip& chip, const chip::SealedObject& seale
                         "the chip gave a key of the wrong size");
         return key;
     };
-    if (!binding.approver)
-        return checked(nullptr);
+    if (!binding.approver) {
+        auto key = checked(nullptr);
+        if (key || key.error().code != Errc::not_approved)
+            return key;
+        return fail(Errc::not_approved, NextAction::ask_operator,
+                    "this boot is not approved: " + key.error().context +
+                        ". Nothing is lost: boot what was approved, or give the recovery key "
+                        "(vtpmctl unlock --recovery-key FILE) and have this boot approved (vtpmctl "
+                        "approve this-boot --legacy-tpm12)");
+    }
     std::string why = "nobody has approved a boot of this host yet";
     bool first = true;
     for (const auto& row : approvals) {

@@ -37,6 +37,9 @@ GroupRecord read_group(const Statement& row, bool& sound) {
 chip::Binding binding_of(const VaultRecord& vault, const GroupRecord& group) {
     chip::Binding binding;
     binding.latch = vault.boot_latch();
+    // Sealed anew, it is for the same boots.
+    if (chip::is_tpm12(vault.chip))
+        binding.boots = chip::boots_of(group.key).value_or(std::vector<chip::PcrValues>());
     if (group.approver.empty())
         return binding;
     const Hash reference = sha256(ByteWriter()

@@ -47,6 +47,8 @@ Status SqliteVault::status() {
     if (!disk_)
         return status;
     status.binding = binding_text();
+    if (on_tpm12())
+        status.limits = tpm12_limits();
     status.latch = !disk_->record.boot_latch() ? LatchState::none
                    : latch_closed_             ? LatchState::closed
                                                : LatchState::open;
@@ -96,12 +98,14 @@ Status SqliteVault::status() {
 // For people.
 std::string SqliteVault::binding_text() const {
     const GroupRecord& group = *disk_->find_group(disk_->record.default_group);
-    if (group.approver.empty())
-        return "this chip only; not to what was booted: whoever runs any system on this host as "
-               "root can have them (vtpmctl approver --help)";
     std::string pcrs;
     for (const std::uint8_t number : group.pcrs)
         pcrs += (pcrs.empty() ? "" : ",") + std::to_string(number);
+    if (on_tpm12())
+        return "this chip (TPM 1.2), and the boots that were approved here over PCRs " + pcrs;
+    if (group.approver.empty())
+        return "this chip only; not to what was booted: whoever runs any system on this host as "
+               "root can have them (vtpmctl approver --help)";
     return "this chip, and boots that are approved over PCRs " + pcrs +
            " by the key with SHA-256 " + short_fingerprint(chip_, group);
 }

@@ -24,6 +24,10 @@ tl::unexpected<Error> binding_nothing() {
 Result<BootStatement> SqliteVault::statement(const Uuid& uuid, const chip::PcrValues& others,
                                              bool outlives_revocation) {
     VTPM_CHECK(disk());
+    if (on_tpm12())
+        return not_on_tpm12(
+            "approvals that somebody signs; without: vtpmctl approve this-boot "
+            "--legacy-tpm12");
     VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
     const chip::Binding binding = binding_of(disk_->record, *group);
     if (!binding.approver)
@@ -48,6 +52,8 @@ Result<BootStatement> SqliteVault::statement(const Uuid& uuid, const chip::PcrVa
 
 Result<void> SqliteVault::approve(const Uuid& uuid, const chip::Approval& approval) {
     VTPM_CHECK(disk());
+    if (on_tpm12())
+        return not_on_tpm12("approvals that somebody signs");
     VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
     const chip::Binding binding = binding_of(disk_->record, *group);
     if (!binding.approver)
@@ -97,11 +103,22 @@ Result<void> SqliteVault::approve(const Uuid& uuid, const chip::Approval& approv
 Result<std::vector<StoredApproval>> SqliteVault::approvals() {
     VTPM_CHECK(disk());
     VTPM_CHECK(chip_.expect(disk_->record.chip));
-    VTPM_TRY(const auto counter, chip_.read_counter(disk_->record.revocations()));
+    std::uint64_t counter = 0;
+    if (!on_tpm12()) {
+        VTPM_TRY(counter, chip_.read_counter(disk_->record.revocations()));
+    }
     std::vector<StoredApproval> out;
     for (const auto& group : disk_->groups) {
         if (group.deleted)
             continue;
+        for (const auto& boot : binding_of(disk_->record, group).boots) {
+            VTPM_TRY(const bool now, matches_boot(chip_, boot));
+            StoredApproval stored;
+            stored.group = group.uuid;
+            stored.approval.pcrs = boot;
+            stored.this_boot = now;
+            out.push_back(std::move(stored));
+        }
         VTPM_TRY(const auto rows, read_approvals(*disk_->database, group.uuid));
         for (const auto& row : rows) {
             StoredApproval stored = row.stored;
@@ -115,6 +132,10 @@ Result<std::vector<StoredApproval>> SqliteVault::approvals() {
 
 Result<void> SqliteVault::revoke(bool forced) {
     VTPM_CHECK(unlocked());
+    if (on_tpm12())
+        return not_on_tpm12(
+            "way to take back an approval: copies of the disk made so far would "
+            "open on that boot whatever is done now");
     VTPM_TRY(const auto stored, approvals());
     VTPM_TRY(const auto counter, chip_.read_counter(disk_->record.revocations()));
     for (const auto& group : disk_->groups) {

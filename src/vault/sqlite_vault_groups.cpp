@@ -32,21 +32,26 @@ Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupReco
         return fail(Errc::invalid_argument, "PCRs bind to nothing without an approver's key");
     }
     VTPM_TRY(into.approver, chip.approver_key(wish.key));
-    into.pcrs = wish.pcrs;
-    if (into.pcrs.empty())
-        into.pcrs.assign(usual_pcrs.begin(), usual_pcrs.end());
-    std::sort(into.pcrs.begin(), into.pcrs.end());
-    into.pcrs.erase(std::unique(into.pcrs.begin(), into.pcrs.end()), into.pcrs.end());
+    VTPM_TRY(into.pcrs, pcrs_of(chip, wish));
+    return {};
+}
+
+Result<Bytes> pcrs_of(chip::Chip& chip, const ApproverWish& wish) {
+    Bytes pcrs = wish.pcrs;
+    if (pcrs.empty())
+        pcrs.assign(usual_pcrs.begin(), usual_pcrs.end());
+    std::sort(pcrs.begin(), pcrs.end());
+    pcrs.erase(std::unique(pcrs.begin(), pcrs.end()), pcrs.end());
     // TCG PC Client Platform TPM Profile, table of PCR attributes: anybody may reset these two.
-    if (std::all_of(into.pcrs.begin(), into.pcrs.end(), [](auto n) { return n == 16 || n == 23; }))
+    if (std::all_of(pcrs.begin(), pcrs.end(), [](auto n) { return n == 16 || n == 23; }))
         return fail(Errc::invalid_argument, "PCRs 16 and 23 can be reset by anybody on any boot");
-    VTPM_TRY(const auto now, chip.read_pcrs(into.pcrs));
+    VTPM_TRY(const auto now, chip.read_pcrs(pcrs));
     if (binds_nothing(now)) {
         return fail(Errc::invalid_argument,
                     "nothing is measured into these PCRs (all of them are zero, or all are ff), so "
                     "that they would bind to nothing; choose others, or switch measured boot on");
     }
-    return {};
+    return pcrs;
 }
 
 Group SqliteVault::describe(const GroupRecord& record) const {
@@ -116,12 +121,16 @@ Result<Group> SqliteVault::create_group(std::string_view name, const ApproverWis
     group.id = disk_->groups.back().id + 1;
     group.uuid = Uuid::random();
     group.name = name;
+    if (on_tpm12() && !approver.key.empty())
+        return not_on_tpm12("approvers");
     VTPM_CHECK(take_approver(chip_, approver, group));
     if (approver.key.empty()) {
         // Not unbound by oversight on a host that is bound.
         const GroupRecord& standard = *disk_->find_group(record.default_group);
         group.approver = standard.approver;
         group.pcrs = standard.pcrs;
+        if (on_tpm12())
+            group.key = standard.key;  // for its boots; replaced below
     }
     VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
     group.key_check = group_key_check(key);
@@ -210,6 +219,8 @@ Result<void> SqliteVault::remove_group(const Uuid& uuid) {
 Result<Group> SqliteVault::set_approver(const Uuid& uuid, const ApproverWish& approver) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
+    if (on_tpm12())
+        return not_on_tpm12("approvers");
     VTPM_CHECK(open->group_key(group->id));
     VTPM_CHECK(chip_.expect(disk_->record.chip));
     GroupRecord changed = *group;

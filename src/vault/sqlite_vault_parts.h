@@ -121,6 +121,21 @@ Result<void> take_approver(chip::Chip& chip, const ApproverWish& wish, GroupReco
 // The first digits of its approver's fingerprint, for people.
 std::string short_fingerprint(chip::Chip& chip, const GroupRecord& group);
 
+// The PCRs of a wish, or the usual ones, in order. Errc::invalid_argument if they say nothing.
+Result<Bytes> pcrs_of(chip::Chip& chip, const ApproverWish& wish);
+
+// ---- a TPM 1.2 (sqlite_vault_tpm12.cpp, docs/decisions/0008) ----
+
+// Whether the wishes are for the generation that the chip is of. Asks before anything is changed.
+Result<void> check_generation(chip::Chip& chip, const SetupWishes& wishes);
+// The PCRs that a group's boots are told by: those of the wish, or the usual ones. Puts them into
+// its record; gives this boot.
+Result<chip::PcrValues> choose_boot(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into);
+Result<chip::PcrValues> boot_of(chip::Chip& chip, const GroupRecord& group);
+// Errc::unsupported, in words for `what`.
+tl::unexpected<Error> not_on_tpm12(std::string_view what);
+std::vector<std::string> tpm12_limits();
+
 // What belongs to the state of the vault beside the table of instances.
 Hash surroundings_of(const VaultRecord& record, const std::vector<GroupRecord>& groups,
                      const std::vector<OpenTicket>& tickets);

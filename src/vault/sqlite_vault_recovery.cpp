@@ -6,6 +6,10 @@
 namespace vtpm::vault {
 namespace {
 
+tl::unexpected<Error> lost_with_the_chip() {
+    return fail(Errc::wrong_cell, "it was in a chip of another generation");
+}
+
 Result<void> check_escrow(const SecretBytes& recovery_key, ByteView escrow, const Uuid& owner,
                           const SecretBytes& key) {
     VTPM_TRY(const EscrowedKey opened, open_escrow(recovery_key, escrow));
@@ -119,8 +123,13 @@ Result<SqliteVault::Recovery> SqliteVault::find_keys(const SecretBytes& recovery
 // Seals all keys to the chip as it is now, with a counter and a latch of its own.
 Result<void> SqliteVault::seal_again(Recovery& found) {
     VaultRecord& record = found.record;
+    if (chip::is_tpm12(record.chip))
+        return seal_again_on_tpm12(found);
     const auto latch = record.boot_latch();
-    if (const auto there = chip_.read_counter(record.revocations()); !there) {
+    // A vault that comes from a TPM 1.2 had none.
+    if (const auto there = record.counter == 0 ? Result<std::uint64_t>(lost_with_the_chip())
+                                               : chip_.read_counter(record.revocations());
+        !there) {
         if (there.error().code != Errc::wrong_cell)
             return tl::make_unexpected(there.error());
         VTPM_TRY(const auto counter, chip_.define_counter(counter_tag(record.manager)));
@@ -139,6 +148,23 @@ Result<void> SqliteVault::seal_again(Recovery& found) {
         if (group.deleted)
             continue;
         const chip::Binding binding = binding_of(record, group);
+        VTPM_TRY(group.key, seal_key(chip_, found.group_keys.at(group.id), binding));
+        if (group.uuid == record.default_group) {
+            VTPM_TRY(record.root, seal_key(chip_, found.root, binding));
+        }
+    }
+    return {};
+}
+
+// For this boot; who recovers answers for it.
+Result<void> SqliteVault::seal_again_on_tpm12(Recovery& found) {
+    VaultRecord& record = found.record;
+    for (auto& group : found.groups) {
+        if (group.deleted)
+            continue;
+        VTPM_TRY(const auto boot, boot_of(chip_, group));
+        chip::Binding binding;
+        binding.boots = {boot};
         VTPM_TRY(group.key, seal_key(chip_, found.group_keys.at(group.id), binding));
         if (group.uuid == record.default_group) {
             VTPM_TRY(record.root, seal_key(chip_, found.root, binding));
@@ -187,12 +213,21 @@ Result<void> SqliteVault::recover(const SecretBytes& recovery_key) {
                                  surroundings_of(record, found.groups, disk_->tickets)));
 
     // The chip as it is now: trust on first use, as at setup.
+    VTPM_TRY(const auto generation, chip_.generation());
+    if (generation == chip::Generation::tpm_1_2 && !on_tpm12()) {
+        return fail(Errc::unsupported,
+                    "the chip is a TPM 1.2 now, which cannot do what this vault was set up for; "
+                    "recover it on a host with a TPM 2.0");
+    }
     VTPM_TRY(record.chip, chip_.identify());
     VTPM_CHECK(chip_.expect(record.chip));
     VTPM_CHECK(seal_again(found));
     std::optional<NewIndex> new_cell;
     const chip::CellTag tag = cell_tag(record.manager);
-    auto value = chip_.read_cell({static_cast<chip::CellIndex>(record.cell), tag}, found.cell_auth);
+    auto value =
+        chip::is_tpm12(record.chip) == on_tpm12()
+            ? chip_.read_cell({static_cast<chip::CellIndex>(record.cell), tag}, found.cell_auth)
+            : Result<std::optional<chip::CellValue>>(lost_with_the_chip());
     if (!value && value.error().code != Errc::wrong_cell)
         return tl::make_unexpected(std::move(value).error());
     if (!value) {

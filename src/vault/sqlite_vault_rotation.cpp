@@ -240,28 +240,34 @@ Result<void> SqliteVault::clear_chip() {
     const VaultRecord& record = disk_->record;
     const auto index = [](std::int64_t number) { return static_cast<chip::CellIndex>(number); };
     leftovers_.reset();
-    const std::array<chip::Cell, 3> ours{
-        chip::Cell{index(record.cell), cell_tag(record.manager)},
-        chip::Cell{index(record.counter), counter_tag(record.manager)},
-        chip::Cell{index(record.latch), latch_tag(record.manager)}};
+    std::vector<chip::Cell> ours{{index(record.cell), cell_tag(record.manager)}};
+    if (!on_tpm12()) {
+        ours.push_back({index(record.counter), counter_tag(record.manager)});
+        ours.push_back({index(record.latch), latch_tag(record.manager)});
+    }
     for (const auto& keep : ours) {
         if (auto done = chip_.remove_other_cells(keep); !done) {
             leftovers_ = done.error();
             return done;
         }
     }
-    return clear_chip_of_setups(record.manager);
+    return clear_chip_of_setups(record);
 }
 
 // The same with those of a set-up that no vault came of.
-Result<void> SqliteVault::clear_chip_of_setups(const Uuid& ours) {
+Result<void> SqliteVault::clear_chip_of_setups(const VaultRecord& ours) {
     const VaultDirectory files(directory_);
     VTPM_TRY(const auto begun, files.begun());
     if (!begun)
         return {};
-    if (*begun != ours && !begun->is_nil()) {
-        for (const auto& tag : {cell_tag(*begun), counter_tag(*begun), latch_tag(*begun)})
-            VTPM_CHECK(chip_.remove_other_cells({0, tag}));
+    if (*begun != ours.manager && !begun->is_nil()) {
+        std::vector<chip::CellTag> tags{cell_tag(*begun)};
+        if (!chip::is_tpm12(ours.chip)) {
+            tags.push_back(counter_tag(*begun));
+            tags.push_back(latch_tag(*begun));
+        }
+        for (const auto& tag : tags)  // of which a TPM 1.2 sees no more than a few bits
+            VTPM_CHECK(chip_.remove_other_cells({static_cast<chip::CellIndex>(ours.cell), tag}));
     }
     return files.end();
 }

@@ -79,6 +79,7 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     if (!wishes.recovery_public.empty()) {
         VTPM_TRY(record.recovery_point, recovery_public(wishes.recovery_public));
     }
+    VTPM_CHECK(check_generation(chip_, wishes));
     // Trust on first use: nobody has told us which chip to expect.
     VTPM_TRY(record.chip, chip_.identify());
     VTPM_CHECK(chip_.expect(record.chip));
@@ -86,7 +87,12 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     group.id = 1;
     group.uuid = Uuid::random();
     group.name = "default";
-    VTPM_CHECK(take_approver(chip_, wishes.approver, group));
+    chip::PcrValues this_boot;
+    if (wishes.legacy_tpm12) {
+        VTPM_TRY(this_boot, choose_boot(chip_, wishes.approver, group));
+    } else {
+        VTPM_CHECK(take_approver(chip_, wishes.approver, group));
+    }
     record.default_group = group.uuid;
 
     VTPM_TRY(keys.root, new_key(chip_, "xen-vtpm K_root 1"));
@@ -104,7 +110,7 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     }
     const VaultDirectory files(directory_);
     VTPM_CHECK(files.prepare());
-    VTPM_CHECK(clear_chip_of_setups(record.manager));
+    VTPM_CHECK(clear_chip_of_setups(record));
     VTPM_CHECK(files.begin(record.manager));
     const TableKeys table_keys = derive_table_keys(keys.root);
     VTPM_TRY(const SecretBytes anchor_key, random_secret(key_size));
@@ -117,16 +123,20 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     VTPM_TRY(const auto cell, chip_.define_cell(cell_auth, tag));
     made.emplace_back(chip_, cell);
     record.cell = cell;
-    VTPM_TRY(const auto counter, chip_.define_counter(counter_tag(record.manager)));
-    made.emplace_back(chip_, counter.index);
-    record.counter = counter.index;
+    if (!wishes.legacy_tpm12) {
+        VTPM_TRY(const auto counter, chip_.define_counter(counter_tag(record.manager)));
+        made.emplace_back(chip_, counter.index);
+        record.counter = counter.index;
+    }
     if (wishes.latch) {
         VTPM_TRY(const auto latch, chip_.define_latch(latch_tag(record.manager)));
         made.emplace_back(chip_, latch.index);
         record.latch = latch.index;
         record.latch_value = static_cast<std::int64_t>(latch.value);
     }
-    const chip::Binding binding = binding_of(record, group);
+    chip::Binding binding = binding_of(record, group);
+    if (wishes.legacy_tpm12)
+        binding.boots = {this_boot};
     VTPM_TRY(record.root, seal_key(chip_, keys.root, binding));
     VTPM_TRY(group.key, seal_key(chip_, group_key, binding));
     record.mac = mac_of(record, table_keys.meta);

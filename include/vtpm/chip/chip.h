@@ -25,6 +25,11 @@
 // every value that any counter of this chip ever had (Part 3, TPM2_NV_Increment): whoever does that
 // has revoked all approvals, or shut the latch for good; never the opposite.
 //
+// A TPM 1.2 knows no policies (docs/decisions/0008). What it seals is sealed once for each boot
+// that may unseal it (Binding::boots); it has no approvers, counters and latches
+// (Errc::unsupported), and its commit cell is written, not extended by the chip: who learns the
+// authorization value can write an old value back. Its secrets are on its bus as they are.
+//
 // TCG TPM 2.0 Library, Part 1 clause 19 (sessions, salting, policies), clause 21 (parameter
 // encryption), clause 37 (NV memory); TCG Provisioning Guidance clause 7.5.1 (storage root key).
 #pragma once
@@ -82,7 +87,7 @@ struct Latch {
     std::uint64_t value = 0;  // that it was made with
 };
 
-// Values of PCRs of the SHA-256 bank, by number (0 to 23).
+// Values of PCRs of the SHA-256 bank, by number (0 to 23). Of a TPM 1.2: SHA-1, then 12 zero bytes.
 using PcrValues = std::map<std::uint8_t, Digest>;
 
 // Who decides which boots may unseal, by signing them.
@@ -103,7 +108,17 @@ struct Approval {
 struct Binding {
     std::optional<Approver> approver;
     std::optional<Latch> latch;
+    std::vector<PcrValues> boots = {};  // of a TPM 1.2, which has nothing else: 1 to max_boots
 };
+
+inline constexpr std::size_t max_boots = 16;
+
+enum class Generation { tpm_1_2, tpm_2_0 };
+
+// Whether this is the identity of a TPM 1.2. Asks no chip.
+bool is_tpm12(const ChipIdentity& identity);
+// The boots that a TPM 1.2 has sealed this for. Errc::malformed, corrupt: it is no such object.
+Result<std::vector<PcrValues>> boots_of(const SealedObject& sealed);
 
 class Chip {
   public:
@@ -116,8 +131,11 @@ class Chip {
 
     virtual ~Chip() = default;
 
+    // Of the chip that is there now. Changes nothing in it.
+    virtual Result<Generation> generation() { return Generation::tpm_2_0; }
+
     // Asks the chip who it is, over an unprotected bus: an answer to compare or to trust on first
-    // use, not a proof.
+    // use, not a proof. Of a TPM 1.2 that nobody owns it takes ownership first.
     virtual Result<ChipIdentity> identify() = 0;
 
     // Pins the identity. From here on every secret travels in sessions salted to `identity`'s SRK,

@@ -30,6 +30,8 @@ class EsysChip : public Chip {
     explicit EsysChip(std::string tcti);
     ~EsysChip() override;
 
+    // An error for a chip that is no TPM 2.0.
+    Result<Generation> generation() override;
     Result<ChipIdentity> identify() override;
     Result<void> expect(const ChipIdentity& identity) override;
     Result<SealedObject> seal(const SecretBytes& secret, const Binding& binding) override;

@@ -59,6 +59,7 @@ class SqliteVault : public Vault {
     Result<BootStatement> statement(const Uuid& group, const chip::PcrValues& others,
                                     bool outlives_revocation) override;
     Result<void> approve(const Uuid& group, const chip::Approval& approval) override;
+    Result<void> approve_unsigned(const Uuid& group, const chip::PcrValues& others) override;
     Result<std::vector<StoredApproval>> approvals() override;
     Result<void> revoke(bool forced) override;
 
@@ -134,9 +135,10 @@ class SqliteVault : public Vault {
     void hand_over(const std::map<Uuid, SecretBytes>& fresh) const;
     Result<void> put_in_force(Change change, Fresh fresh);
     Result<void> clear_chip();
-    Result<void> clear_chip_of_setups(const Uuid& ours);
+    Result<void> clear_chip_of_setups(const VaultRecord& ours);
     Result<Recovery> find_keys(const SecretBytes& recovery_key);
     Result<void> seal_again(Recovery& found);
+    Result<void> seal_again_on_tpm12(Recovery& found);
     Result<Anchor> write_recovered(Recovery& found, InstanceTable& instances,
                                    const chip::CellValue& cell);
     Result<void> fold();
@@ -151,6 +153,7 @@ class SqliteVault : public Vault {
     Result<void> erase(InstanceRow row, std::string_view action, std::string_view why);
     Group describe(const GroupRecord& record) const;
     std::string binding_text() const;
+    bool on_tpm12() const;
     Result<void> prove(const Uuid& uuid);
 
     std::filesystem::path directory_;

@@ -55,10 +55,11 @@ enum class LatchState {
 
 struct Status {
     Phase phase = Phase::not_set_up;
-    std::optional<Error> reason;  // why it is not open, or what is wrong although it is
-    Uuid manager;                 // this and what follows: not verified while locked
-    std::string chip;             // for people: manufacturer, firmware, SRK name
-    std::string binding;          // for people: what the keys are sealed to
+    std::optional<Error> reason;      // why it is not open, or what is wrong although it is
+    Uuid manager;                     // this and what follows: not verified while locked
+    std::string chip;                 // for people: manufacturer, firmware, SRK name
+    std::string binding;              // for people: what the keys are sealed to
+    std::vector<std::string> limits;  // for people: what a TPM 1.2 cannot do for this vault
     LatchState latch = LatchState::none;
     std::size_t groups = 0;              // all but the deleted
     std::size_t closed_groups = 0;       // of them
@@ -192,6 +193,9 @@ struct SetupWishes {
         recovery_public;    // or this public key (P-256, PEM), whose private half is elsewhere
     ApproverWish approver;  // of the default group and the vault as a whole
     bool latch = true;
+    // The chip is a TPM 1.2, and that is to be put up with: no approver's key, no latch; sealed to
+    // this boot, over the PCRs of `approver`.
+    bool legacy_tpm12 = false;
 };
 
 struct SetupOutcome {
@@ -215,7 +219,8 @@ class Vault {
 
     // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault.
     // Errc::already_exists if there is one, locked if it is not open; but with a wish for a
-    // recovery key on an open vault that has none it makes that one.
+    // recovery key on an open vault that has none it makes that one. Errc::unsupported for a chip
+    // of the generation that was not wished for.
     virtual Result<SetupOutcome> setup(const SetupWishes& wishes) = 0;
 
     // Makes a recovery key in place of the one there is, if any. That one still opens copies of the
@@ -264,6 +269,9 @@ class Vault {
     // Keeps a signed statement. Errc::not_approved if the signature is not the approver's,
     // invalid_argument if it binds nothing, too_large if there are too many.
     virtual Result<void> approve(const Uuid& group, const chip::Approval& approval) = 0;
+    // Of a vault on a TPM 1.2, which has no approvers, on an open group's key: seals it for this
+    // boot too, but for the PCRs in `others`. Errc::invalid_argument on a TPM 2.0, too_large.
+    virtual Result<void> approve_unsigned(const Uuid& group, const chip::PcrValues& others) = 0;
     virtual Result<std::vector<StoredApproval>> approvals() = 0;
 
     // Makes all statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if

@@ -48,6 +48,8 @@ def somebody_listens(path):
 class Chip:
     """A software TPM 2.0 in the host's place."""
 
+    options = ("--tpm2",)
+
     def __init__(self, directory, state):
         self.socket = directory / "chip"
         self.state = directory / state
@@ -65,7 +67,7 @@ class Chip:
         for path in (self.socket, control):
             path.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.state}", "--server",
+            ["swtpm", "socket", *self.options, "--tpmstate", f"dir={self.state}", "--server",
              f"type=unixio,path={self.socket}", "--ctrl", f"type=unixio,path={control}",
              "--flags", "not-need-init,startup-clear"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,0 +1,112 @@
+// SqliteVault on a TPM 1.2: keys sealed once for each boot that an operator approves.
+//
+// There is no policy that somebody could sign elsewhere, so an approval is a new sealed object,
+// made while the keys are at hand. The boots that there are already stand in the sealed object
+// itself, which the row's MAC covers; nothing is taken from the table of signed approvals. See
+// docs/decisions/0008.
+#include <algorithm>
+
+#include "sqlite_vault_parts.h"
+
+namespace vtpm::vault {
+
+Result<void> check_generation(chip::Chip& chip, const SetupWishes& wishes) {
+    VTPM_TRY(const auto generation, chip.generation());
+    const bool legacy = generation == chip::Generation::tpm_1_2;
+    if (legacy && !wishes.legacy_tpm12) {
+        return fail(Errc::unsupported,
+                    "the host's chip is a TPM 1.2: its secrets pass its bus in the clear, nobody "
+                    "elsewhere can approve its boots, it cannot take back an approval and has no "
+                    "boot latch. If you can live with that: vtpmctl setup --legacy-tpm12");
+    }
+    if (!legacy && wishes.legacy_tpm12) {
+        return fail(Errc::unsupported,
+                    "the host's chip is a TPM 2.0: set it up without --legacy-tpm12");
+    }
+    if (legacy && !wishes.approver.key.empty())
+        return not_on_tpm12("approvers");
+    if (legacy && wishes.latch)
+        return not_on_tpm12("boot latch");
+    return {};
+}
+
+Result<chip::PcrValues> choose_boot(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into) {
+    VTPM_TRY(into.pcrs, pcrs_of(chip, wish));
+    return boot_of(chip, into);
+}
+
+Result<chip::PcrValues> boot_of(chip::Chip& chip, const GroupRecord& group) {
+    VTPM_TRY(auto boot, chip.read_pcrs(group.pcrs));
+    if (binds_nothing(boot)) {
+        return fail(Errc::invalid_argument,
+                    "nothing is measured into the PCRs that this group is sealed to");
+    }
+    return boot;
+}
+
+tl::unexpected<Error> not_on_tpm12(std::string_view what) {
+    return fail(Errc::unsupported,
+                "the host's chip is a TPM 1.2, which has no " + std::string(what));
+}
+
+std::vector<std::string> tpm12_limits() {
+    return {
+        "keep the keys off its bus: who listens there has them",
+        "latch: root of an approved boot can have the keys from it at any time",
+        "verify an approver: boots are approved here, by root, while the vault is open",
+        "take back an approval: it holds for every copy of the disk made so far",
+        "extend memory: who has the commit cell's authorization value can make an old state count "
+        "as the newest",
+        "measure with more than SHA-1",
+    };
+}
+
+bool SqliteVault::on_tpm12() const {
+    return disk_ && chip::is_tpm12(disk_->record.chip);
+}
+
+Result<void> SqliteVault::approve_unsigned(const Uuid& uuid, const chip::PcrValues& others) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    if (!on_tpm12()) {
+        return fail(
+            Errc::invalid_argument,
+            "the host's chip is a TPM 2.0: a group's approver has to sign (--key or --out)");
+    }
+    VTPM_TRY(const GroupRecord* const group, disk_->live_group(uuid));
+    VTPM_TRY(const SecretBytes* const key, open->group_key(group->id));
+    VTPM_CHECK(chip_.expect(disk_->record.chip));
+    VTPM_TRY(chip::PcrValues boot, chip_.read_pcrs(group->pcrs));
+    for (const auto& [number, value] : others) {
+        if (!boot.contains(number))
+            return fail(Errc::invalid_argument,
+                        "the group is not sealed to PCR " + std::to_string(number));
+        boot[number] = value;
+    }
+    if (binds_nothing(boot)) {
+        return fail(Errc::invalid_argument,
+                    "these PCR values bind to nothing: all of them are zero, or all are ff");
+    }
+    GroupRecord changed = *group;
+    chip::Binding binding = binding_of(disk_->record, changed);
+    if (std::find(binding.boots.begin(), binding.boots.end(), boot) != binding.boots.end())
+        return {};
+    if (binding.boots.size() >= chip::max_boots) {
+        return fail(Errc::too_large, "the group has " + std::to_string(chip::max_boots) +
+                                         " approved boots, and a TPM 1.2 has no way to take one "
+                                         "back: set up anew, with the instances from a backup");
+    }
+    binding.boots.push_back(boot);
+    VTPM_TRY(changed.key, seal_key(chip_, *key, binding));
+    ++changed.config_sequence;
+    Change change{
+        .action = "approve",
+        .subject = "a boot for group " + subject_of(changed.name, uuid) + ", signed by nobody"};
+    if (disk_->is_default(changed)) {
+        change.record = disk_->record;
+        VTPM_TRY(change.record->root, seal_key(chip_, open->root, binding));
+    }
+    change.groups.push_back(std::move(changed));
+    return make(std::move(change), true);
+}
+
+}  // namespace vtpm::vault
