@@ -278,14 +278,14 @@ Result<Fd> Database::copy() {
     VTPM_TRY(Statement vacuum, prepare("VACUUM INTO ?"));
     VTPM_CHECK(vacuum.run(std::string_view(name)));
     sqlite3_int64 size = 0;
-    const unsigned char* const content =
-        sqlite3_serialize(raw, "main", &size, SQLITE_SERIALIZE_NOCOPY);
-    if (content == nullptr)
+    const std::unique_ptr<unsigned char, decltype(&sqlite3_free)> content(
+        sqlite3_serialize(raw, "main", &size, 0), &sqlite3_free);
+    if (!content)
         return fail(Errc::io, NextAction::retry_later, "no memory for a copy of vault.db");
     Fd copy(::memfd_create("vault.db", MFD_CLOEXEC));
     if (!copy.valid() || ::fchmod(copy.get(), 0600) != 0)
         return fail_errno("a copy of vault.db", errno);
-    VTPM_CHECK(write_all(copy.get(), {content, static_cast<std::size_t>(size)}));
+    VTPM_CHECK(write_all(copy.get(), {content.get(), static_cast<std::size_t>(size)}));
     if (::lseek(copy.get(), 0, SEEK_SET) != 0)
         return fail_errno("a copy of vault.db", errno);
     return copy;

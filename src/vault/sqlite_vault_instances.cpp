@@ -65,12 +65,6 @@ Result<void> check_no_doubt(const InstanceTable& instances) {
                 "delete the instances in quarantine first, or let a uuid be chosen");
 }
 
-Result<void> check_policy(ByteView policy) {
-    if (policy.size() <= Vault::max_policy_size)
-        return {};
-    return fail(Errc::too_large, "the instance's policy names too many commands");
-}
-
 Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     VTPM_TRY(Unlocked* const open, unlocked());
     InstanceTable& instances = *open->instances;
@@ -90,8 +84,6 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.facts.name = wanted.name;
     row.facts.tpm = wanted.tpm;
     row.facts.sync = wanted.sync;
-    VTPM_CHECK(check_policy(wanted.policy));
-    row.facts.policy = wanted.policy;
     row.facts.group = group->uuid;
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;
@@ -180,7 +172,8 @@ Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
 Result<Instance> SqliteVault::set_policy(const Uuid& uuid, ByteView policy) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const InstanceRow* const old, open->served(uuid));
-    VTPM_CHECK(check_policy(policy));
+    if (policy.size() > max_policy_size)
+        return fail(Errc::too_large, "the instance's policy names too many commands");
     InstanceRow row = *old;
     row.facts.policy.assign(policy.begin(), policy.end());
     Instance changed = row.facts;

@@ -26,6 +26,7 @@
 #include "vtpm/base/secret_bytes.h"
 #include "vtpm/base/uuid.h"
 #include "vtpm/chip/chip.h"
+#include "vtpm/vault/instance.h"
 #include "vtpm/vault/transfer.h"
 
 namespace vtpm::vault {
@@ -71,30 +72,6 @@ struct Status {
     std::optional<Freshness> freshness;  // of an open vault
 };
 
-enum class InstanceState : std::uint8_t {  // stored on disk: do not renumber
-    live = 1,
-    exported = 2,
-    deleted = 3,
-    quarantined = 4,  // does not verify; only remove() is possible
-};
-
-struct Instance {
-    Uuid uuid;
-    std::string name;
-    std::uint8_t tpm = 0;  // a tpm::Version; not interpreted here
-    bool sync = false;     // each store is known to the chip before it is acknowledged
-    Uuid group;
-    InstanceState state = InstanceState::live;
-    std::uint32_t generation = 0;  // of its key
-    std::uint64_t sequence = 0;    // accepted stores so far
-    std::int64_t created = 0;      // unix seconds
-    std::int64_t committed = 0;    // unix seconds of the last store; 0 if never
-    std::uint64_t bytes = 0;       // of plaintext in all its blobs
-    Uuid peer;                     // the manager it was exported to, or imported from
-    std::int64_t moved = 0;        // unix seconds of that; 0: never
-    Bytes policy;                  // what its engine is told to refuse; not interpreted here
-};
-
 struct Exported {
     Instance instance;
     Bytes package;
@@ -103,29 +80,6 @@ struct Exported {
 struct Imported {
     Instance instance;
     Bytes receipt;
-};
-
-enum class BlobKind : std::uint8_t {  // stored on disk: do not renumber
-    permanent = 1,
-    volatile_state = 2,
-    saved = 3,
-};
-
-struct BlobChange {
-    BlobKind kind;
-    std::optional<SecretBytes> content;  // none: delete it
-};
-
-struct NewInstance {
-    std::string name;
-    std::uint8_t tpm = 0;
-    std::optional<Uuid> uuid = {};   // random if not given
-    std::optional<Uuid> group = {};  // the default group if not given
-    bool sync = false;               // see Instance
-    Bytes policy = {};               // see Instance
-    // Of a TPM that has lived elsewhere: there from the beginning, as if by a first store(). An
-    // instance that is made with a state is never seen without one.
-    std::vector<BlobChange> state = {};
 };
 
 // Tenants' instances: under a key of their own, with an approver of their own.
@@ -174,17 +128,6 @@ struct Event {
     std::string action;   // "create", "open", ...
     std::string subject;  // a name and a uuid, or what the action was about
     bool sound = true;    // false: this line was changed, or lines before it were taken out
-};
-
-struct StoreRequest {
-    Uuid uuid;
-    std::uint64_t expected_sequence = 0;
-    std::span<const BlobChange> changes;
-};
-
-struct LoadedState {
-    std::uint64_t sequence = 0;  // 0: never stored; the only case in which a TPM may be made
-    std::vector<std::pair<BlobKind, SecretBytes>> blobs;  // by kind
 };
 
 struct SetupWishes {

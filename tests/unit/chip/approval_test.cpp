@@ -210,15 +210,17 @@ TEST_CASE("keys that do not approve") {
     // What people compare.
     for (const std::string& options : {p256, rsa2048, rsa3072}) {
         const Signer other(place.path(), options);
+        const std::string der = (place.path() / "der").string();
         run_command("openssl pkey -pubin -in " + (place.path() / "pub").string() +
-                    " -outform DER | sha256sum | cut -c1-64 | tr -d '\\n' > " +
-                    (place.path() / "sum").string());
+                    " -outform DER -out " + der);
+        run_command("openssl dgst -sha256 -binary -out " + (place.path() / "sum").string() + " " +
+                    der);
         const Bytes sum = read_file(place.path() / "sum");
         const auto key = chip.approver_key(other.pem());
         REQUIRE(fine(key));
         const auto fingerprint = chip.approver_fingerprint(*key);
         REQUIRE(fine(fingerprint));
-        CHECK(to_hex(*fingerprint) == std::string(sum.begin(), sum.end()));
+        CHECK(to_hex(*fingerprint) == to_hex(sum));
     }
     const auto none = chip.approver_fingerprint({});
     REQUIRE_FALSE(none);

@@ -1,64 +1,16 @@
 // A TPM 1.2 as the host's chip: a real one, of software.
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <fstream>
 
-#include "fakes/chip/swtpm12.h"
-#include "scene.h"
+#include "tpm12_scene.h"
 #include "vtpm/chip/host_chip.h"
 
 using namespace vtpm;
 using namespace vtpm::chip;
 using namespace vtpm::chip_tests;
-using fakes::SocketTap;
 using fakes::Swtpm;
 using fakes::Swtpm12;
 using fakes::TemporaryDirectory;
-
-namespace {
-
-constexpr std::uint32_t nv_define = 0xcc;
-constexpr std::uint32_t nv_write = 0xce;
-constexpr std::uint32_t nv_read = 0xd0;
-constexpr std::uint32_t unseal_command = 0x18;
-
-CellTag tag_of(std::uint8_t fill) {
-    CellTag tag{};
-    tag.fill(fill);
-    return tag;
-}
-
-const SecretBytes auth = secret_of(known);  // 32 bytes
-const CellTag tag = tag_of(0x77);
-
-// Released before the chip is asked by somebody else: swtpm serves one at a time.
-std::unique_ptr<Tpm12Chip> pinned12(const std::string& tcti, std::string owner_file = {}) {
-    auto chip = std::make_unique<Tpm12Chip>(tcti, std::move(owner_file));
-    const auto identity = chip->identify();
-    if (!identity)
-        FAIL(identity.error().context);
-    REQUIRE(fine(chip->expect(*identity)));
-    return chip;
-}
-
-Binding this_boot(Chip& chip, const std::vector<std::uint8_t>& numbers = {4, 7}) {
-    const auto pcrs = chip.read_pcrs(numbers);
-    REQUIRE(fine(pcrs));
-    Binding binding;
-    binding.boots = {*pcrs};
-    return binding;
-}
-
-template <typename T>
-Errc code_of(const Result<T>& result) {
-    REQUIRE_FALSE(result.has_value());
-    INFO(result.error().context);
-    CHECK_FALSE(result.error().context.empty());
-    return result.error().code;
-}
-
-}  // namespace
 
 TEST_CASE("a TPM 1.2 that nobody owns becomes ours, and stays the same chip") {
     const TemporaryDirectory place;
@@ -310,114 +262,6 @@ TEST_CASE("an owner with an authorization value of his own") {
     std::filesystem::permissions(file, std::filesystem::perms::owner_read);
     const auto chip = pinned12(swtpm.tcti(), file);
     CHECK(code_of(chip->define_cell(auth, tag)) == Errc::malformed);
-}
-
-TEST_CASE("an answer that was changed on the way from a TPM 1.2 does not verify") {
-    const TemporaryDirectory place;
-    Swtpm12 swtpm(place.path());
-    SocketTap tap(place.path(), swtpm.socket());
-    const auto chip = pinned12(tap.tcti());
-    const auto cell = chip->define_cell(auth, tag);
-    REQUIRE(fine(cell));
-    const Binding binding = this_boot(*chip);
-    const auto sealed = chip->seal(secret_of(known), binding);
-    REQUIRE(fine(sealed));
-    const auto flip = [&](std::uint32_t ordinal, std::size_t from_end) {
-        tap.meddle([=](Bytes& command, Bytes& answer) {
-            if (command_code(command) == ordinal)
-                answer[answer.size() - from_end] ^= 1;
-            return true;
-        });
-    };
-    // The last byte of the content; the HMAC; the nonce.
-    for (const std::size_t at : {std::size_t{42}, std::size_t{1}, std::size_t{30}}) {
-        flip(nv_read, at);
-        CHECK(code_of(chip->read_cell({*cell, tag}, auth)) == Errc::chip);
-    }
-    flip(nv_write, 1);
-    CHECK(code_of(chip->extend_cell({*cell, tag}, auth, tag)) == Errc::chip);
-    for (const std::size_t at : {std::size_t{83}, std::size_t{42}, std::size_t{1}}) {
-        flip(unseal_command, at);
-        CHECK(code_of(chip->unseal(*sealed, binding, nullptr)) == Errc::chip);
-    }
-    flip(nv_define, 1);
-    CHECK(code_of(chip->define_cell(auth, tag_of(9))) == Errc::chip);
-    // Sessions that such answers leave open do not use up the chip's.
-    for (int i = 0; i < 40; ++i) {
-        flip(nv_read, 1);
-        REQUIRE(code_of(chip->read_cell({*cell, tag}, auth)) == Errc::chip);
-    }
-    tap.meddle({});
-    CHECK(fine(chip->read_cell({*cell, tag}, auth)));
-    // An old answer, played back, is none to this question.
-    Bytes old;
-    tap.meddle([&](Bytes& command, Bytes& answer) {
-        if (command_code(command) == nv_read)
-            old = answer;
-        return true;
-    });
-    CHECK(fine(chip->read_cell({*cell, tag}, auth)));
-    REQUIRE_FALSE(old.empty());
-    tap.meddle([&](Bytes& command, Bytes& answer) {
-        if (command_code(command) == nv_read)
-            answer = old;
-        return true;
-    });
-    CHECK(code_of(chip->read_cell({*cell, tag}, auth)) == Errc::chip);
-}
-
-TEST_CASE("answers of a TPM 1.2 that do not parse are errors") {
-    const TemporaryDirectory place;
-    Swtpm12 swtpm(place.path());
-    SocketTap tap(place.path(), swtpm.socket());
-    const auto chip = pinned12(tap.tcti());
-    const Binding binding = this_boot(*chip);
-    const auto sealed = chip->seal(secret_of(known), binding);
-    REQUIRE(fine(sealed));
-    std::size_t size = 0;
-    for (const std::uint32_t wrong : {0U, 9U, 4097U, 0xffffffffU}) {
-        tap.meddle([=](Bytes&, Bytes& answer) {
-            const Bytes number = ByteWriter().u32(wrong).take();
-            std::copy(number.begin(), number.end(), answer.begin() + 2);
-            return true;
-        });
-        CHECK(code_of(chip->random(8)) == Errc::malformed);
-    }
-    for (size = 10; size < 60; ++size) {
-        // Cut, with the header's size made right.
-        tap.meddle([&](Bytes& command, Bytes& answer) {
-            if (command_code(command) != unseal_command && command_code(command) != 0x46)
-                return true;
-            if (answer.size() > size)
-                answer.resize(size);
-            const Bytes number = ByteWriter().u32(static_cast<std::uint32_t>(answer.size())).take();
-            std::copy(number.begin(), number.end(), answer.begin() + 2);
-            return true;
-        });
-        INFO("size " << size);
-        CHECK_FALSE(chip->unseal(*sealed, binding, nullptr).has_value());
-        if (size < 22)
-            CHECK_FALSE(chip->random(8).has_value());
-    }
-    tap.meddle([](Bytes&, Bytes&) { return false; });
-    CHECK(code_of(chip->random(8)) == Errc::unavailable);
-    tap.meddle({});
-    CHECK(fine(chip->unseal(*sealed, binding, nullptr)));
-}
-
-TEST_CASE("the secrets of a cell are not on a TPM 1.2's bus") {
-    const TemporaryDirectory place;
-    Swtpm12 swtpm(place.path());
-    SocketTap tap(place.path(), swtpm.socket());
-    const auto chip = pinned12(tap.tcti());
-    const auto cell = chip->define_cell(auth, tag);
-    REQUIRE(fine(cell));
-    REQUIRE(fine(chip->extend_cell({*cell, tag}, auth, tag)));
-    const Bytes heard = tap.heard();
-    CHECK(std::search(heard.begin(), heard.end(), known.begin(), known.end()) == heard.end());
-    Bytes area(20);
-    ::SHA1(auth.view().data(), auth.size(), area.data());
-    CHECK(std::search(heard.begin(), heard.end(), area.begin(), area.end()) == heard.end());
 }
 
 TEST_CASE("the kernel knows the generation of a device") {

@@ -33,7 +33,7 @@ TEST_CASE("setup opens a vault, once") {
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
     CHECK(status.manager == outcome->manager);
-    CHECK(status.format == 3);
+    CHECK(status.format == 4);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
     CHECK(status.last_commit == 0);
@@ -199,7 +199,7 @@ TEST_CASE("format and kind of the database") {
     f.close();
     Errc expected = Errc::corrupt;
     SECTION("a newer format") {
-        sql(f.database(), "PRAGMA user_version = 4");
+        sql(f.database(), "PRAGMA user_version = 5");
         expected = Errc::unsupported;
     }
     SECTION("another program's file") {
