@@ -156,7 +156,8 @@ Result<void> EngineProcess::power_off() {
     return {};
 }
 
-// A Ready that was still on its way when the order was given comes first; take_ready() has it.
+// A Ready that was still on its way when the order was given comes first; take_ready() has it. It
+// must not be lost: the guest may have had answers of this TPM, and it has to go on as it is.
 Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
     VTPM_CHECK(channel_.send(order));
     for (int i = 0; i < 2; ++i) {
@@ -164,8 +165,10 @@ Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase ex
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
         if (report.body_case() == expected)
             return frame;
-        if (report.has_ready())
+        if (report.has_ready()) {
+            ready_ = report.ready();
             continue;
+        }
         if (report.has_failure())
             return tl::unexpected<Error>(wire::to_error(report.failure()));
         break;
