@@ -19,7 +19,7 @@ class DescriptorMessage {
     DescriptorMessage& operator=(const DescriptorMessage&) = delete;
 
     msghdr* header() { return &header_; }
-    Fd take_received();  // none if none came
+    Fd take_received();  // none if none came, or several, which are closed
 
   private:
     iovec part_;
