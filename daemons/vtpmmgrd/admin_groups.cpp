@@ -7,7 +7,7 @@
 namespace vtpm::manager {
 namespace {
 
-constexpr std::size_t page_lines = 500;
+constexpr int page_lines = 500;
 
 }  // namespace
 
@@ -175,9 +175,16 @@ Result<AdminSession::Answer> AdminSession::log(const wire::proto::Log& request) 
     VTPM_TRY(const auto events, manager_.vault.journal(request.after(), page_lines + 1));
     Answer answer;
     auto& page = *answer.message.mutable_log();
-    for (std::size_t i = 0; i < std::min(events.size(), page_lines); ++i)
-        vtpm::manager::describe(events[i], *page.add_line());
-    page.set_more(events.size() > page_lines);
+    // Lines of a damaged journal may be longer than ours, and a page has to fit into a message.
+    std::size_t size = 0;
+    for (const auto& event : events) {
+        if (page.line_size() == page_lines || size > wire::max_message_size / 2)
+            break;
+        auto& line = *page.add_line();
+        vtpm::manager::describe(event, line);
+        size += line.ByteSizeLong();
+    }
+    page.set_more(page.line_size() < static_cast<int>(events.size()));
     return answer;
 }
 

@@ -59,7 +59,7 @@ void describe(const chip::PcrValues& pcrs,
 
 void describe(const vault::Instance& instance, wire::proto::Instance& into) {
     into.set_uuid(instance.uuid.bytes().data(), Uuid::size);
-    into.set_name(instance.name);
+    into.set_name(wire::printable(instance.name));
     into.set_tpm(instance.tpm);
     into.set_state(std::string(to_string(instance.state)));
     into.set_group(instance.group.bytes().data(), Uuid::size);
@@ -81,7 +81,7 @@ void describe(const vault::Status& status, wire::proto::Status& into) {
         *into.mutable_reason() = wire::to_message(*status.reason);
     if (!status.manager.is_nil())
         into.set_manager(status.manager.bytes().data(), Uuid::size);
-    into.set_chip(status.chip);
+    into.set_chip(wire::printable(status.chip));
     into.set_binding(status.binding);
     for (const auto& limit : status.limits)
         into.add_limit(limit);
@@ -105,7 +105,7 @@ void describe(const vault::Status& status, wire::proto::Status& into) {
 
 void describe(const vault::Group& group, wire::proto::Group& into) {
     into.set_uuid(group.uuid.bytes().data(), Uuid::size);
-    into.set_name(group.name);
+    into.set_name(wire::printable(group.name));
     into.set_is_default(group.is_default);
     into.set_open(group.open);
     if (group.reason)
@@ -138,9 +138,9 @@ void describe(const vault::StoredApproval& stored, wire::proto::Approval& into) 
 void describe(const vault::Event& event, wire::proto::LogLine& into) {
     into.set_number(event.number);
     into.set_at(event.at);
-    into.set_actor(event.actor);
-    into.set_action(event.action);
-    into.set_subject(event.subject);
+    into.set_actor(wire::printable(event.actor));
+    into.set_action(wire::printable(event.action));
+    into.set_subject(wire::printable(event.subject));
     into.set_sound(event.sound);
 }
 

@@ -8,6 +8,9 @@ namespace {
 // A line is for people; what comes from outside is bounded before it gets here, and once more.
 constexpr std::size_t max_text = 512;
 
+// We never get so far; a line of a damaged database may have any number.
+constexpr std::int64_t max_number = std::int64_t{1} << 40U;
+
 std::string bounded(std::string text) {
     if (text.size() > max_text)
         text.resize(max_text);
@@ -32,10 +35,10 @@ Hash mac_of(const Journal::Line& line, const SecretBytes& key, const Uuid& manag
 }  // namespace
 
 Result<std::int64_t> Journal::last_number() {
-    VTPM_TRY(Statement query, database_->prepare("SELECT max(id) FROM journal"));
-    VTPM_CHECK(query.start());
+    VTPM_TRY(Statement query, database_->prepare("SELECT max(id) FROM journal WHERE id < ?"));
+    VTPM_CHECK(query.start(max_number));
     VTPM_TRY(const bool row, query.next());
-    return row ? query.integer(0).value_or(0) : 0;
+    return std::max<std::int64_t>(0, row ? query.integer(0).value_or(0) : 0);
 }
 
 Journal::Line Journal::line_of(std::int64_t id, const Event& event, const Hash& previous,
@@ -106,8 +109,10 @@ Result<std::vector<Event>> Journal::read(std::uint64_t after, std::size_t limit,
                            line.id == expected_id &&
                            (!previous || equal_constant_time(*previous, line.previous)) &&
                            (line.id != end || equal_constant_time(line.mac, last));
+        for (auto* const text : {&line.event.actor, &line.event.action, &line.event.subject})
+            *text = bounded(std::move(*text));
         previous = line.mac;
-        expected_id = line.id + 1;
+        expected_id = std::min(line.id, max_number) + 1;
         if (line.event.number > after)
             events.push_back(std::move(line.event));
     }

@@ -1,5 +1,6 @@
 #include "vtpm/wire/failure.h"
 
+#include <algorithm>
 #include <array>
 
 namespace vtpm::wire {
@@ -29,11 +30,19 @@ auto by_name(const List& list, std::string_view name, typename List::value_type 
 
 }  // namespace
 
+std::string printable(std::string_view text) {
+    constexpr std::size_t limit = 4096;
+    std::string out(text.substr(0, limit));
+    std::replace_if(
+        out.begin(), out.end(), [](char c) { return c < ' ' || c >= 0x7f; }, '?');
+    return out;
+}
+
 proto::Failure to_message(const Error& error) {
     proto::Failure failure;
     failure.set_code(std::string(to_string(error.code)));
     failure.set_next(std::string(to_string(error.next)));
-    failure.set_context(error.context);
+    failure.set_context(printable(error.context));
     return failure;
 }
 

@@ -1,11 +1,13 @@
 #include "vtpm/wire/channel.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <thread>
 
 #include "vtpm/wire/failure.h"
@@ -69,6 +71,49 @@ TEST_CASE("a frame is written at once, payload and all") {
     const auto size = ::read(receiver.get(), got.data(), got.size());
     REQUIRE(size == static_cast<ssize_t>(wire::prefix_size + request.ByteSizeLong() + 3000));
     CHECK(std::equal(payload.begin(), payload.end(), got.begin() + size - 3000));
+}
+
+TEST_CASE("an error's text is read whatever is in it") {
+    const auto failure = wire::to_message({Errc::corrupt, NextAction::refuse, "group \xff\x1b[2J"});
+    wire::Frame frame;
+    const std::string bytes = failure.SerializeAsString();
+    frame.message.assign(bytes.begin(), bytes.end());
+    const auto again = wire::parse<wire::proto::Failure>(frame);
+    REQUIRE(again);
+    CHECK(wire::to_error(*again).context == "group ??[2J");
+    const Error endless{Errc::corrupt, NextAction::refuse, std::string(1'000'000, 'a')};
+    CHECK(wire::to_message(endless).context().size() == 4096);
+}
+
+TEST_CASE("descriptors that nobody asked for are closed") {
+    auto sockets = stream_socket_pair().value();
+    int pipe_ends[2];
+    REQUIRE(::pipe(pipe_ends) == 0);
+    const Fd reading(pipe_ends[0]);
+    Fd writing(pipe_ends[1]);
+
+    Bytes prefix = wire::frame_prefix({0, 0});
+    iovec part{prefix.data(), prefix.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(2 * sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    const std::array<int, 2> twice = {writing.get(), writing.get()};
+    std::memcpy(CMSG_DATA(rights), twice.data(), sizeof twice);
+    REQUIRE(::sendmsg(sockets.first.get(), &message, 0) == static_cast<ssize_t>(prefix.size()));
+
+    const auto frame = Channel(std::move(sockets.second)).receive_with_descriptor(5s).value();
+    CHECK_FALSE(frame.descriptor.valid());
+    writing.reset();
+    // The end of the pipe is read only when nobody can write into it any more.
+    pollfd ended{reading.get(), POLLIN, 0};
+    CHECK(::poll(&ended, 1, 0) == 1);
 }
 
 TEST_CASE("frames beyond the limits are refused before memory is taken") {
