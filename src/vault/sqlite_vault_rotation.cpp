@@ -7,6 +7,8 @@
 // seals, or the new ones, and at most an index too many, which the next start gives back
 // (clear_chip()). That the new latch is open till the keys are in the next manager's hands is why
 // no crash in between locks this boot.
+#include <algorithm>
+
 #include "key_bundle.h"
 #include "new_index.h"
 #include "sqlite_vault_parts.h"
@@ -15,6 +17,9 @@
 
 namespace vtpm::vault {
 namespace {
+
+constexpr std::chrono::seconds shortest_pause{5};
+constexpr std::chrono::seconds longest_pause{3600};
 
 // A row that does not verify cannot be carried over, and must not be blessed.
 Result<void> check_all_sound(const InstanceTable& instances) {
@@ -237,20 +242,29 @@ Result<void> SqliteVault::put_in_force(Change change, Fresh fresh) {
 // before, or one that was cut short. They carry a tag of our uuid, which was on the disk before
 // they were made.
 Result<void> SqliteVault::clear_chip() {
+    leftovers_tried_ = std::chrono::steady_clock::now();
+    const bool again = leftovers_.has_value();
+    leftovers_.reset();
+    if (auto done = remove_what_is_not_in_force(); !done) {
+        leftovers_ = done.error();
+        if (again)
+            leftovers_pause_ = std::clamp(2 * leftovers_pause_, shortest_pause, longest_pause);
+        return done;
+    }
+    leftovers_pause_ = {};
+    return {};
+}
+
+Result<void> SqliteVault::remove_what_is_not_in_force() {
     const VaultRecord& record = disk_->record;
     const auto index = [](std::int64_t number) { return static_cast<chip::CellIndex>(number); };
-    leftovers_.reset();
     std::vector<chip::Cell> ours{{index(record.cell), cell_tag(record.manager)}};
     if (!on_tpm12()) {
         ours.push_back({index(record.counter), counter_tag(record.manager)});
         ours.push_back({index(record.latch), latch_tag(record.manager)});
     }
-    for (const auto& keep : ours) {
-        if (auto done = chip_.remove_other_cells(keep); !done) {
-            leftovers_ = done.error();
-            return done;
-        }
-    }
+    for (const auto& keep : ours)
+        VTPM_CHECK(chip_.remove_other_cells(keep));
     return clear_chip_of_setups(record);
 }
 

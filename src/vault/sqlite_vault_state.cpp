@@ -57,9 +57,8 @@ Result<void> SqliteVault::idle() {
     VTPM_CHECK(commit_due());
     if (!unlocked_)
         return {};
-    // What the chip refuses for good stays in the status; the next start tries once more.
-    if (leftovers_ && leftovers_->next != NextAction::ask_operator &&
-        unlocked_->epochs->writes() == 0)
+    if (leftovers_ && unlocked_->epochs->writes() == 0 &&
+        std::chrono::steady_clock::now() - leftovers_tried_ >= leftovers_pause_)
         (void)clear_chip();
     Database& database = *disk_->database;
     if (erasing_) {

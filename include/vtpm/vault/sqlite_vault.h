@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -135,6 +136,7 @@ class SqliteVault : public Vault {
     void hand_over(const std::map<Uuid, SecretBytes>& fresh) const;
     Result<void> put_in_force(Change change, Fresh fresh);
     Result<void> clear_chip();
+    Result<void> remove_what_is_not_in_force();
     Result<void> clear_chip_of_setups(const VaultRecord& ours);
     Result<Recovery> find_keys(const SecretBytes& recovery_key);
     Result<void> seal_again(Recovery& found);
@@ -165,6 +167,8 @@ class SqliteVault : public Vault {
     bool latch_closed_ = false;         // in this boot, as far as we know
     std::optional<Error> latch_lost_;   // it was removed or replaced: no sealed key opens any more
     std::optional<Error> leftovers_;    // why an index too many may be in the chip
+    std::chrono::seconds leftovers_pause_{0};  // before it is tried once more; longer each time
+    std::chrono::steady_clock::time_point leftovers_tried_;
     std::string actor_;
     std::function<void(const SecretBytes&)> successor_;
     std::unique_ptr<Disk> disk_;
