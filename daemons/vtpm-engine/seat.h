@@ -3,7 +3,8 @@
 //
 // Made before the guest's first byte is read, in this order: acquire, confine, start the second
 // thread. allow_only_serving() is the last wall, the system call filter. Also what the containment
-// drill (tests/integration/drill) sits on: it runs hostile code in the place of Service, on this very seat.
+// drill (tests/integration/drill) sits on: it runs hostile code in the place of Service, on this
+// very seat.
 #pragma once
 
 #include <cstdint>
