@@ -1,6 +1,7 @@
 #include "allowed_calls.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,7 +13,13 @@ namespace {
 constexpr std::uint64_t evtchn_notify = _IOC(_IOC_NONE, 'E', 4, sizeof(unsigned int));
 
 constexpr jail::ArgumentMatch not_executable{2, PROT_EXEC, 0};
-constexpr jail::ArgumentMatch anonymous{3, MAP_ANONYMOUS, MAP_ANONYMOUS};
+// Shared memory would not count for RLIMIT_DATA.
+constexpr jail::ArgumentMatch anonymous{3, MAP_TYPE | MAP_ANONYMOUS, MAP_PRIVATE | MAP_ANONYMOUS};
+
+constexpr jail::ArgumentMatch futex_operation(std::uint64_t operation) {
+    constexpr std::uint64_t command = ~std::uint64_t{FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME};
+    return {1, command & 0xffffffff, operation};
+}
 
 }  // namespace
 
@@ -34,14 +41,17 @@ std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
         {"restart_syscall", "poll after a stop signal"},
         {"ioctl", "ring the guest's bell, nothing else", jail::ArgumentMatch{0, every_bit, port},
          jail::ArgumentMatch{1, every_bit, evtchn_notify}},
-        {"mmap", "malloc: anonymous memory, never executable", not_executable, anonymous},
+        {"mmap", "malloc: private anonymous memory, never executable", not_executable, anonymous},
         {"mprotect", "malloc: a second thread's heap grows, never executable", not_executable},
         {"munmap", "malloc, and letting go of the ring page"},
         {"mremap", "malloc: large buffers grow"},
-        {"madvise", "malloc: giving memory back"},
+        {"madvise", "malloc: giving memory back",
+         jail::ArgumentMatch{2, every_bit & 0xffffffff, MADV_DONTNEED}},
         {"brk", "malloc"},
         {"close", "vtpmmgrd's channel is replaced or given up"},
-        {"futex", "the two threads wait for each other"},
+        {"futex", "the two threads wait for each other", futex_operation(FUTEX_WAIT)},
+        {"futex", "the same, with a time or a condition", futex_operation(FUTEX_WAIT_BITSET)},
+        {"futex", "and wake each other", futex_operation(FUTEX_WAKE)},
         {"rseq", "thread start and end in the C library"},
         {"getrandom", "OpenSSL and libtpms draw random numbers"},
         {"clock_gettime", "the TPM's clock, where the vDSO has no fast path (Xen PV)"},

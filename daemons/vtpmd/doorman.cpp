@@ -98,11 +98,12 @@ Result<void> Doorman::refuse(const Error& error) {
 }
 
 Result<void> Doorman::wait() {
-    std::array<pollfd, 4> wanted = {
+    const auto before = Clock::now();
+    std::array<pollfd, 5> wanted = {
         pollfd{signals_.get(), POLLIN, 0}, pollfd{store_.fd(), POLLIN, 0},
-        pollfd{tpm_.engine_fd(), POLLIN, 0}, pollfd{manager_.fd(), POLLIN, 0}};
-    if (::poll(wanted.data(), wanted.size(), milliseconds_to_wait(Clock::now())) < 0 &&
-        errno != EINTR) {
+        pollfd{tpm_.engine_fd(), POLLIN, 0}, pollfd{manager_.fd(), POLLIN, 0},
+        pollfd{tpm_.log_fd(before), POLLIN, 0}};
+    if (::poll(wanted.data(), wanted.size(), milliseconds_to_wait(before)) < 0 && errno != EINTR) {
         return fail_errno("poll", errno);
     }
     if (wanted[0].revents != 0) {
@@ -110,6 +111,7 @@ Result<void> Doorman::wait() {
         return {};
     }
     const auto now = Clock::now();
+    tpm_.on_log(now);
     if (wanted[2].revents != 0)
         tpm_.on_engine();
     if (wanted[3].revents != 0)
@@ -142,7 +144,7 @@ int Doorman::milliseconds_to_wait(Clock::time_point now) const {
     };
     if (waiting_for_instance_)
         consider(next_try_);
-    if (const auto deadline = tpm_.next_deadline())
+    if (const auto deadline = tpm_.next_deadline(now))
         consider(*deadline);
     if (!next)
         return -1;

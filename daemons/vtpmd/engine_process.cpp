@@ -29,16 +29,22 @@ constexpr int manager_fd = 4;
 // destroyed guest costs two answers, and libxl waits 10 s.
 constexpr std::chrono::milliseconds answer_time{4500};
 
+// A Ready, and one failure beside it.
+constexpr int max_left_reports = 2;
+
 // In the child, between clone and exec: system calls only.
-[[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman,
-                                int state) {
+[[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman, int state,
+                                int log) {
     // Out of the way first: either may sit where the other has to go.
     const int doorman_copy = ::fcntl(doorman, F_DUPFD, 16);
     const int state_copy = ::fcntl(state, F_DUPFD, 16);
-    if (doorman_copy >= 0 && state_copy >= 0 && ::dup2(doorman_copy, doorman_fd) >= 0 &&
-        ::dup2(state_copy, manager_fd) >= 0) {
+    const int log_copy = ::fcntl(log, F_DUPFD, 16);
+    if (doorman_copy >= 0 && state_copy >= 0 && log_copy >= 0 &&
+        ::dup2(doorman_copy, doorman_fd) >= 0 && ::dup2(state_copy, manager_fd) >= 0 &&
+        ::dup2(log_copy, STDERR_FILENO) >= 0) {
         ::close(doorman_copy);
         ::close(state_copy);
+        ::close(log_copy);
         sigset_t none;
         ::sigemptyset(&none);
         ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -63,7 +69,7 @@ std::vector<std::string> arguments_for(const std::string& program, GuestDevice g
 }  // namespace
 
 Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevice guest,
-                                           const xen::RingAddress& ring, Fd state) {
+                                           const xen::RingAddress& ring, Fd state, Fd log) {
     VTPM_TRY(auto pair, stream_socket_pair());
     // An engine that waits for its manager must not wait inside a write for ever.
     const timeval write_time{60, 0};
@@ -85,7 +91,7 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
     if (pid < 0)
         return fail_errno("starting vtpm-engine", errno);
     if (pid == 0) {
-        become_engine(program.c_str(), arguments.data(), pair.second.get(), state.get());
+        become_engine(program.c_str(), arguments.data(), pair.second.get(), state.get(), log.get());
     }
     return EngineProcess(pid, std::move(pair.first));
 }
@@ -125,7 +131,7 @@ Result<Report> EngineProcess::next_report() {
 }
 
 void EngineProcess::drain() {
-    for (;;) {
+    for (int i = 0; i < max_left_reports; ++i) {
         const auto frame = channel_.receive(std::chrono::milliseconds(0));
         if (!frame)
             return;
@@ -160,8 +166,10 @@ Result<void> EngineProcess::power_off() {
 // must not be lost: the guest may have had answers of this TPM, and it has to go on as it is.
 Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
     VTPM_CHECK(channel_.send(order));
+    const auto end = std::chrono::steady_clock::now() + answer_time;
     for (int i = 0; i < 2; ++i) {
-        VTPM_TRY(auto frame, channel_.receive(answer_time));
+        const auto left = end - std::chrono::steady_clock::now();
+        VTPM_TRY(auto frame, channel_.receive(std::chrono::ceil<std::chrono::milliseconds>(left)));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
         if (report.body_case() == expected)
             return frame;

@@ -19,16 +19,17 @@ namespace vtpm::doorman {
 class EngineProcess {
   public:
     // Starts `program` for this ring in a PID namespace of its own. `state` is its channel to
-    // vtpmmgrd.
+    // vtpmmgrd, `log` what it has for standard error.
     static Result<EngineProcess> start(const std::string& program, GuestDevice guest,
-                                       const xen::RingAddress& ring, Fd state);
+                                       const xen::RingAddress& ring, Fd state, Fd log);
     EngineProcess(EngineProcess&& other) noexcept;
     EngineProcess& operator=(EngineProcess&& other) = delete;
     ~EngineProcess();
 
     Result<void> power_on(const wire::proto::PowerOn& order, const SecretBytes& volatile_state);
     Result<wire::proto::Report> next_report();  // one is expected at once: fd() is readable
-    // Reads what it has already reported, without waiting: before it is given up.
+    // Reads what it has already reported, without waiting: before it is given up. Not for as long
+    // as it goes on reporting.
     void drain();
     // The Ready that came while an order was under way, if one did.
     std::optional<wire::proto::Ready> take_ready() { return std::exchange(ready_, std::nullopt); }

@@ -1,5 +1,7 @@
 #include "guest_tpm.h"
 
+#include <algorithm>
+
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
 
@@ -10,7 +12,8 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
     : guest_(guest),
       manager_(manager),
       engine_program_(std::move(engine_program)),
-      record_(std::move(record)) {}
+      record_(std::move(record)),
+      log_("the engine of domain " + std::to_string(guest.domain)) {}
 
 void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost) {
     uuid_ = uuid;
@@ -37,7 +40,7 @@ void GuestTpm::take_over() {
             lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
     }
-    engine_.reset();
+    give_up_engine();
     ready_ = false;
 }
 
@@ -47,12 +50,15 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
         lose_power("its state was lost");
     VTPM_TRY(auto channel, engine_channel());
     VTPM_CHECK(record_.write(uuid_));
-    VTPM_TRY(auto engine, EngineProcess::start(engine_program_, guest_, ring, std::move(channel)));
+    VTPM_TRY(auto log, log_.open());
+    VTPM_TRY(auto engine, EngineProcess::start(engine_program_, guest_, ring, std::move(channel),
+                                               std::move(log)));
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
     VTPM_CHECK(engine.power_on(order, volatile_state_));
     ready_ = false;
+    reported_failure_ = false;
     engine_.emplace(std::move(engine));
     return {};
 }
@@ -80,7 +86,7 @@ void GuestTpm::on_engine() {
         return engine_died(report.error().context);
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
-    } else if (report->has_failure() && !ready_) {
+    } else if (report->has_failure() && !ready_ && !std::exchange(reported_failure_, true)) {
         not_started(report->failure());
     } else {
         engine_died("a report out of turn");
@@ -117,19 +123,26 @@ void GuestTpm::not_started(const wire::proto::Failure& failure) {
         uuid_.to_string(), instance_.name, guest_.domain, log::printable(failure.context()));
 }
 
+void GuestTpm::give_up_engine() {
+    engine_.reset();
+    log_.finish(Clock::now());
+}
+
 // By itself, or by somebody's hand.
 void GuestTpm::engine_died(const std::string& why) {
     engine_->drain();
     note_ready();
     const std::string how = engine_->end();
-    engine_.reset();
+    give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
     if (std::exchange(ready_, false))
         lose_power("its engine died");
+    const auto now = Clock::now();
     if (ring_)
         retry_at_ =
-            Clock::now() + (power_ == Power::failed ? std::chrono::seconds(0) : retry_interval);
+            power_ == Power::failed ? std::max(now, deaths_.allowed_from()) : now + retry_interval;
+    deaths_.take(now);
 }
 
 void GuestTpm::lose_power(const std::string& why) {
@@ -139,6 +152,13 @@ void GuestTpm::lose_power(const std::string& why) {
         "instance {} ({}): {}, and with it the PCRs of this boot; domain {} gets a TPM in "
         "failure mode until it is shut down and started again",
         uuid_.to_string(), instance_.name, why, guest_.domain);
+}
+
+std::optional<GuestTpm::Clock::time_point> GuestTpm::next_deadline(Clock::time_point now) const {
+    auto next = retry_at_;
+    if (log_.is_open() && log_.fd(now) < 0)
+        next = std::min(next.value_or(log_.readable_from()), log_.readable_from());
+    return next;
 }
 
 void GuestTpm::tick(Clock::time_point now) {
@@ -195,7 +215,7 @@ void GuestTpm::end_engine() {
         spdlog::error("instance {} ({}): no orderly shutdown: {}", uuid_.to_string(),
                       instance_.name, log::printable(off.error().context));
     }
-    engine_.reset();
+    give_up_engine();
 }
 
 void GuestTpm::gone() {

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "engine_log.h"
 #include "engine_process.h"
 #include "guest_device.h"
 #include "manager_client.h"
@@ -39,11 +40,15 @@ class GuestTpm : public xen::BackDeviceOwner {
     void gone() override;
 
     int engine_fd() const { return engine_ ? engine_->fd() : -1; }
-    void on_engine();   // engine_fd() is readable
+    void on_engine();  // engine_fd() is readable
+    // What the engine has written to standard error.
+    int log_fd(Clock::time_point now) const { return log_.fd(now); }
+    void on_log(Clock::time_point now) { log_.read(now); }
     void on_manager();  // the manager's connection is readable: it is lost
 
     // What has to be tried again: an engine that did not come up, a manager that was away.
-    std::optional<Clock::time_point> next_deadline() const { return retry_at_; }
+    // And when more of the engine's log may be read.
+    std::optional<Clock::time_point> next_deadline(Clock::time_point now) const;
     void tick(Clock::time_point now);
 
     // vtpmd is being stopped with the guest still there: ends the engine in order. The power record
@@ -58,6 +63,7 @@ class GuestTpm : public xen::BackDeviceOwner {
     Result<Fd> engine_channel();
     void take_over();
     void note_ready();
+    void give_up_engine();
     void became_ready(const wire::proto::Ready& ready);
     void not_started(const wire::proto::Failure& failure);
     void engine_died(const std::string& why);
@@ -73,7 +79,10 @@ class GuestTpm : public xen::BackDeviceOwner {
     Power power_ = Power::off;
     bool ready_ = false;  // the engine's TPM runs, and may have answered the guest
     std::optional<xen::RingAddress> ring_;  // while connected
+    EngineLog log_;
     std::optional<EngineProcess> engine_;
+    bool reported_failure_ = false;  // by this engine
+    RateBound deaths_{2, retry_interval};
     SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
     std::optional<Clock::time_point> retry_at_;
 };

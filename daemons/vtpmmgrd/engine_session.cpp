@@ -12,7 +12,10 @@ namespace {
 constexpr std::size_t seed_size = 32;
 constexpr std::chrono::seconds seed_interval{10};
 // What one commit may bring, one load must be able to give back.
-static_assert(2 * vault::Vault::max_blob_size + seed_size <= wire::max_payload_size);
+constexpr std::size_t max_state = 2 * vault::Vault::max_blob_size;
+static_assert(max_state + seed_size <= wire::max_payload_size);
+// Of a request: a sequence, and three blobs' kinds and sizes.
+constexpr wire::FrameSizes request_limits{1024, max_state};
 constexpr int max_blobs = 3;  // one a kind
 
 Result<vault::BlobKind> kind_from_number(std::uint32_t number) {
@@ -52,9 +55,22 @@ EngineSession::EngineSession(Manager& manager, const Uuid& instance,
                              wire::AsyncChannel::Socket socket)
     : manager_(manager),
       instance_(instance),
-      channel_(std::make_shared<wire::AsyncChannel>(std::move(socket))) {}
+      allowance_(manager.holders.allowance(instance)),
+      channel_(std::make_shared<wire::AsyncChannel>(std::move(socket), request_limits)),
+      pause_(channel_->executor()) {}
 
 void EngineSession::receive() {
+    const auto from = allowance_->work.allowed_from();
+    if (from <= RateBound::Clock::now())
+        return receive_now();
+    pause_.expires_at(from);
+    pause_.async_wait([self = shared_from_this()](const boost::system::error_code& stopped) {
+        if (!stopped)
+            self->receive_now();
+    });
+}
+
+void EngineSession::receive_now() {
     channel_->receive([self = shared_from_this()](Result<wire::Frame> frame) {
         self->on_frame(std::move(frame));
     });
@@ -65,6 +81,7 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
         manager_.holders.engine_gone(instance_, this);
         return;
     }
+    allowance_->take_work(frame->message.size() + frame->payload.size());
     const auto request = wire::parse<wire::proto::EngineRequest>(*frame);
     if (!request)
         return reply(tl::make_unexpected(request.error()));
@@ -77,8 +94,7 @@ void EngineSession::on_frame(Result<wire::Frame> frame) {
 void EngineSession::reply(Result<Answer> answered) {
     if (!answered) {
         const Error error = answered.error();
-        spdlog::warn("instance {}: its engine's request failed ({}): {}", instance_.to_string(),
-                     to_string(error.code), error.context);
+        warn(error);
         answered = Answer{};
         *answered->message.mutable_failure() = wire::to_message(error);
     }
@@ -91,6 +107,20 @@ void EngineSession::reply(Result<Answer> answered) {
                        }
                        self->manager_.holders.engine_gone(self->instance_, self.get());
                    });
+}
+
+// Others' lines must not be lost in what one engine can make us say.
+void EngineSession::warn(const Error& error) {
+    const auto now = RateBound::Clock::now();
+    if (!allowance_->words.allows(now)) {
+        ++allowance_->unsaid;
+        return;
+    }
+    allowance_->words.take(now);
+    const auto unsaid = std::exchange(allowance_->unsaid, 0);
+    spdlog::warn("instance {}: its engine's request failed ({}): {}{}", instance_.to_string(),
+                 to_string(error.code), error.context,
+                 unsaid == 0 ? "" : "; and " + std::to_string(unsaid) + " more before it");
 }
 
 Result<EngineSession::Answer> EngineSession::answer(const wire::proto::EngineRequest& request) {

@@ -15,7 +15,7 @@ std::string name_of(GuestDevice guest) {
 }  // namespace
 
 Result<void> Holders::acquire(const Uuid& uuid, GuestDevice guest) {
-    auto [hold, fresh] = holds_.try_emplace(uuid, Hold{guest, false, nullptr});
+    auto [hold, fresh] = holds_.try_emplace(uuid, Hold{guest});
     if (!fresh && (hold->second.attended || hold->second.guest != guest)) {
         return fail(Errc::in_use, "instance " + uuid.to_string() + " is in use by " +
                                       name_of(hold->second.guest));
@@ -47,6 +47,11 @@ void Holders::engine_gone(const Uuid& uuid, const EngineSession* engine) {
         return;
     hold->second.engine = nullptr;
     drop_if_over(hold);
+}
+
+std::shared_ptr<Allowance> Holders::allowance(const Uuid& uuid) {
+    const auto hold = holds_.find(uuid);
+    return hold == holds_.end() ? std::make_shared<Allowance>() : hold->second.allowance;
 }
 
 std::optional<GuestDevice> Holders::holder(const Uuid& uuid) const {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 
+#include "allowance.h"
 #include "vtpm/base/result.h"
 #include "vtpm/base/uuid.h"
 
@@ -35,6 +36,9 @@ class Holders {
     // An engine's channel has closed. Ignored unless it is the current one.
     void engine_gone(const Uuid& uuid, const EngineSession* engine);
 
+    // What this holder's engines may still ask for; a new engine does not begin afresh.
+    std::shared_ptr<Allowance> allowance(const Uuid& uuid);
+
     std::optional<GuestDevice> holder(const Uuid& uuid) const;
     std::size_t count() const { return holds_.size(); }
 
@@ -42,7 +46,8 @@ class Holders {
     struct Hold {
         GuestDevice guest;
         bool attended = false;  // a vtpmd is connected
-        std::shared_ptr<EngineSession> engine;
+        std::shared_ptr<EngineSession> engine = nullptr;
+        std::shared_ptr<Allowance> allowance = std::make_shared<Allowance>();
     };
     void drop_if_over(std::map<Uuid, Hold>::iterator hold);
 

@@ -21,6 +21,12 @@
 namespace vtpm::jail {
 namespace {
 
+constexpr rlim_t stack_bytes = 8UL << 20;
+// Beside the data: libraries, stacks, and what malloc reserves for a second thread and gives back.
+constexpr rlim_t address_space = 512UL << 20;
+// Counted by user: the two threads of this process, and those of one that is on its way out.
+constexpr rlim_t max_threads = 4;
+
 Result<void> limit(__rlimit_resource resource, rlim_t value, const char* name) {
     const rlimit both{value, value};
     if (::setrlimit(resource, &both) != 0)
@@ -85,6 +91,9 @@ Result<void> empty_namespaces() {
 
 Result<void> limit_resources(std::size_t data_bytes) {
     VTPM_CHECK(limit(RLIMIT_DATA, data_bytes, "RLIMIT_DATA"));
+    VTPM_CHECK(limit(RLIMIT_STACK, stack_bytes, "RLIMIT_STACK"));
+    VTPM_CHECK(limit(RLIMIT_AS, data_bytes + address_space, "RLIMIT_AS"));
+    VTPM_CHECK(limit(RLIMIT_NPROC, max_threads, "RLIMIT_NPROC"));
     VTPM_CHECK(limit(RLIMIT_FSIZE, 0, "RLIMIT_FSIZE"));
     VTPM_CHECK(limit(RLIMIT_NOFILE, 16, "RLIMIT_NOFILE"));
     VTPM_CHECK(limit(RLIMIT_MSGQUEUE, 0, "RLIMIT_MSGQUEUE"));

@@ -22,8 +22,8 @@ tl::unexpected<Error> fail_asio(const error_code& error) {
 
 }  // namespace
 
-AsyncChannel::AsyncChannel(Socket socket)
-    : socket_(std::move(socket)), timer_(socket_.get_executor()) {
+AsyncChannel::AsyncChannel(Socket socket, FrameSizes limits)
+    : socket_(std::move(socket)), limits_(limits), timer_(socket_.get_executor()) {
     error_code ignored;
     socket_.non_blocking(true, ignored);
 }
@@ -62,6 +62,8 @@ void AsyncChannel::on_prefix() {
     auto sizes = parse_prefix(prefix_);
     if (!sizes)
         return finish_receive(tl::make_unexpected(sizes.error()));
+    if (sizes->message > limits_.message || sizes->payload > limits_.payload)
+        return finish_receive(fail(Errc::too_large, "a frame beyond the limits"));
     incoming_.message.resize(sizes->message);
     incoming_.payload = SecretBytes(sizes->payload);
     std::array<asio::mutable_buffer, 2> parts = {

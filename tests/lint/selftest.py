@@ -150,6 +150,32 @@ class Links(Mutants):
         self.fails("links", "not built", self.root, self.root)
 
 
+class Installed(Mutants):
+    def build(self, shipped, drill):
+        """A build directory that installs `shipped` as `tool`, and has `drill` as the drill's engine."""
+        build = self.root / "build"
+        build.mkdir(exist_ok=True)
+        (build / "tool").write_bytes(b"\x7fELF" + shipped)
+        (build / "vtpm-engine-drill").write_bytes(b"\x7fELF" + drill)
+        (build / "cmake_install.cmake").write_text(
+            f'file(INSTALL DESTINATION "/usr/sbin" TYPE PROGRAM FILES "{build}/tool")\n',
+            encoding="utf-8")
+        return build
+
+    def test_the_drill_must_not_be_shipped(self):
+        build = self.build(b"an engine", b"VTPM_DRILL")
+        self.passes("installed", build, self.root)
+        self.build(b"getenv VTPM_DRILL", b"VTPM_DRILL")
+        self.fails("installed", "tool has the containment drill in it", build, self.root)
+        self.build(b"an engine", b"unknown")
+        self.fails("installed", "no longer known by its variable", build, self.root)
+        self.build(b"an engine", b"VTPM_DRILL")
+        with (build / "cmake_install.cmake").open("a", encoding="utf-8") as script:
+            script.write('file(INSTALL DESTINATION "/usr/sbin" TYPE PROGRAM FILES '
+                         f'"{build}/vtpm-engine-drill")\n')
+        self.fails("installed", "vtpm-engine-drill: installed", build, self.root)
+
+
 class Packaging(Mutants):
     UNIT = "".join(f"{line}\n" for line in (
         "[Service]", "ExecStart=/usr/sbin/tool", "DynamicUser=yes", "CapabilityBoundingSet=",

@@ -15,15 +15,16 @@
 
 namespace vtpm::jail {
 
-// Closes every descriptor but these (and 2, standard error, which is the journal).
+// Closes every descriptor but these (and 2, standard error: a pipe to vtpmd, which bounds it).
 Result<void> close_descriptors_except(std::span<const int> keep);
 
 // New mount, network, IPC, UTS and cgroup namespaces, and as root directory an empty, read-only
 // tmpfs. (A PID namespace only takes effect for children: the parent gives us one at clone time.)
 Result<void> empty_namespaces();
 
-// No files written, no processes made, few descriptors; `data_bytes` bounds the heap and all
-// private memory (RLIMIT_DATA).
+// No files written, four threads of this user, few descriptors; `data_bytes` bounds the heap and
+// all private memory (RLIMIT_DATA). Address space, and so page tables, are bounded as well
+// (RLIMIT_AS).
 Result<void> limit_resources(std::size_t data_bytes);
 
 // All three uids and gids, no supplementary groups, every capability set empty and locked

@@ -24,7 +24,8 @@ class AsyncChannel : public std::enable_shared_from_this<AsyncChannel> {
 
     static constexpr std::chrono::seconds frame_timeout{10};
 
-    explicit AsyncChannel(Socket socket);
+    // Frames beyond `limits` are errors, before a byte of them is allocated.
+    explicit AsyncChannel(Socket socket, FrameSizes limits = {max_message_size, max_payload_size});
 
     void receive(OnFrame handler);
     void send(const google::protobuf::MessageLite& message, SecretBytes payload, Fd descriptor,
@@ -41,6 +42,7 @@ class AsyncChannel : public std::enable_shared_from_this<AsyncChannel> {
     void arm_timer();
 
     Socket socket_;
+    FrameSizes limits_;
     boost::asio::steady_timer timer_;
     std::array<std::uint8_t, prefix_size> prefix_{};
     Frame incoming_;

@@ -21,12 +21,12 @@
 #include <string>
 #include <string_view>
 
+#include "vtpm/base/rate_bound.h"
 #include "vtpm/base/result.h"
 #include "vtpm/base/uuid.h"
 #include "vtpm/xen/back_device_owner.h"
 #include "vtpm/xen/device_nodes.h"
 #include "vtpm/xen/domains.h"
-#include "vtpm/xen/rate_bound.h"
 #include "vtpm/xen/store.h"
 #include "vtpm/xen/xenbus_state.h"
 

@@ -37,6 +37,8 @@ class SimHost {
     // The command line and the environment in which the daemons run on the simulated Xen.
     std::vector<std::string> doorman_command(const std::string& device) const;
     static std::vector<std::string> environment();
+    // What the next vtpmds start in the place of vtpm-engine.
+    void set_engine(std::string program) { engine_ = std::move(program); }
     // False where RLIMIT_MEMLOCK is small and cannot be raised: then engines run without
     // mlockall(), which is all that differs from the real ones.
     static bool locks_memory();
@@ -51,6 +53,7 @@ class SimHost {
     std::atomic<std::uint64_t> chip_commands_ = 0;
     std::optional<SocketTap> tap_;
     std::optional<Child> manager_;
+    std::string engine_;
     unsigned created_ = 0;
 };
 

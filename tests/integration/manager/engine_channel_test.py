@@ -1,6 +1,7 @@
 """An engine's channel: one instance's state, in sequence, and nothing else."""
 
 import os
+import time
 import unittest
 
 import frames
@@ -110,10 +111,12 @@ class EngineChannel(rig.RigTest):
         self.assert_state(1, {PERMANENT: big, SAVED: big[::-1]})
 
     def test_a_frame_beyond_the_limit_ends_the_channel(self):
-        body, payload = frames.commit(0, (PERMANENT, bytes(8 * MAX_BLOB)))
-        with self.assertRaises((frames.Closed, BrokenPipeError, ConnectionResetError)):
-            self.engine.ask(body, payload)
-        self.engine = self.attach(self.holder)
+        for body, payload in (frames.commit(0, (PERMANENT, bytes(8 * MAX_BLOB))),
+                              frames.commit(0, (PERMANENT, bytes(2 * MAX_BLOB + 1))),
+                              (bytes(1025), b"")):
+            with self.assertRaises((frames.Closed, BrokenPipeError, ConnectionResetError)):
+                self.engine.ask(body, payload)
+            self.engine = self.attach(self.holder)
         self.assert_state(0, {})
 
     def test_a_payload_of_another_size(self):
@@ -164,6 +167,37 @@ class EngineChannel(rig.RigTest):
         rig.eventually(lambda: self.json("status")["in_use"] == 0)
         self.ctl("delete", "web2", "--yes")
         self.assert_failure(self.connect().ask(frames.open_instance(self.web1.bytes)), "not-found")
+
+    def test_a_flood_waits_and_the_others_do_not(self):
+        other = self.attach(self.hold(self.create("web2"), 8))
+        self.assertEqual(other.commit(0, (PERMANENT, b"p")), 1)
+        self.engine.load()
+        # A megabyte is worth 65 requests, ten thousand are in advance, and 250 a second come.
+        began, longest = time.monotonic(), 0
+        for i in range(172):
+            self.assert_failure(self.engine.ask(b"", bytes(MAX_BLOB * 2)), "malformed")
+            asked = time.monotonic()
+            self.assertEqual(other.commit(1 + i, (PERMANENT, b"%d" % i)), 2 + i)
+            longest = max(longest, time.monotonic() - asked)
+        self.assertGreater(time.monotonic() - began, 4)
+        self.assertLess(longest, 3)
+        # A new engine of the same guest does not begin afresh.
+        self.engine = self.attach(self.holder)
+        asked = time.monotonic()
+        for _ in range(2):
+            self.assert_failure(self.engine.ask(b"", bytes(MAX_BLOB * 2)), "malformed")
+        self.assertGreater(time.monotonic() - asked, 0.25)
+        # What it did wrong does not fill the journal.
+        said = self.manager.text().count("its engine's request failed")
+        self.assertGreater(said, 1)
+        self.assertLess(said, 25)
+
+    def test_one_request_is_under_way(self):
+        # The second is not looked at before the first is answered and the answer is taken.
+        body, payload = frames.commit(0, (PERMANENT, b"p1"))
+        second, second_payload = frames.commit(1, (PERMANENT, b"p2"))
+        self.engine.raw(frames.frame(body, payload) + frames.frame(second, second_payload))
+        self.assertEqual([self.engine.committed(self.engine.receive()) for _ in range(2)], [1, 2])
 
     def test_nothing_lies_open_on_the_disk(self):
         secret = os.urandom(48)

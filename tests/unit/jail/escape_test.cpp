@@ -3,6 +3,7 @@
 // does.
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -102,6 +103,13 @@ const std::vector<Escape>& escapes() {
                  ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
              ::mprotect(page, 4096, PROT_READ | PROT_EXEC);
          }},
+        {"shared memory",
+         [](int) {
+             ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+         }},
+        {"a futex that lends a priority",
+         [](int) { ::syscall(SYS_futex, nullptr, FUTEX_LOCK_PI, 0, nullptr, nullptr, 0); }},
+        {"advice about memory", [](int) { ::madvise(nullptr, 4096, MADV_HUGEPAGE); }},
         {"map a file", [](int bell) { ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, bell, 0); }},
         {"an ioctl that is not notify", [](int bell) { ::ioctl(bell, 0x44500, nullptr); }},
         {"notify on another descriptor",
@@ -173,6 +181,25 @@ TEST_CASE("without the filter the other walls stand") {
          [] {
              return ::mmap(nullptr, 256UL << 20, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
+         }},
+        {"address space is bounded",
+         [] {
+             return ::mmap(nullptr, 1UL << 30, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+                    MAP_FAILED;
+         }},
+        {"processes are bounded",
+         [] {
+             for (int children = 0; children < 8; ++children) {
+                 const pid_t child = ::fork();
+                 if (child < 0)
+                     return true;
+                 if (child == 0) {
+                     ::close(STDERR_FILENO);  // for whoever waits for its end
+                     ::sleep(1);
+                     ::_exit(0);
+                 }
+             }
+             return false;
          }},
         {"capability sets are empty",
          [] {

@@ -1,8 +1,8 @@
-#include "vtpm/xen/rate_bound.h"
+#include "vtpm/base/rate_bound.h"
 
 #include <catch2/catch.hpp>
 
-using namespace vtpm::xen;
+using namespace vtpm;
 using namespace std::chrono_literals;
 
 TEST_CASE("a burst, then one each interval") {
@@ -31,4 +31,13 @@ TEST_CASE("rest gives the burst back, and no more than the burst") {
         bound.take(now);
     }
     CHECK_FALSE(bound.allows(now));
+}
+
+TEST_CASE("what was worth many is waited for") {
+    RateBound bound(10, 1s);
+    const RateBound::Clock::time_point start{1000s};
+    bound.take(start, 9);
+    REQUIRE(bound.allows(start));
+    bound.take(start, 30);
+    CHECK(bound.allowed_from() == start + 30s);
 }

@@ -1,11 +1,11 @@
-// RateBound: at most `burst` of something at once and one more every `interval`; what keeps a guest
-// that rewrites its nodes thousands of times from making work at that rate. One thread.
+// RateBound: at most `burst` of something at once and one more every `interval`; what keeps a peer
+// that asks thousands of times from making work at that rate. One thread.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 
-namespace vtpm::xen {
+namespace vtpm {
 
 class RateBound {
   public:
@@ -16,7 +16,10 @@ class RateBound {
 
     bool allows(Clock::time_point now) const { return now >= allowed_from(); }
     Clock::time_point allowed_from() const { return full_at_ - slack_; }
-    void take(Clock::time_point now) { full_at_ = std::max(full_at_, now) + interval_; }
+    // `times`: what was allowed turned out to be worth that many.
+    void take(Clock::time_point now, unsigned times = 1) {
+        full_at_ = std::max(full_at_, now) + times * interval_;
+    }
 
   private:
     Clock::duration interval_;
@@ -24,4 +27,4 @@ class RateBound {
     Clock::time_point full_at_{};  // when the whole burst is available again
 };
 
-}  // namespace vtpm::xen
+}  // namespace vtpm
