@@ -1,6 +1,7 @@
 // Needs root: engines get a PID namespace of their own.
 #include "engine_process.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <catch2/catch.hpp>
@@ -40,7 +41,8 @@ TEST_CASE("a Ready that comes while an order is under way is not lost") {
     quiesced.mutable_quiesced()->set_commands(1);
     const auto program = engine_that_says(directory.path(), frame(ready) + frame(quiesced));
     auto channel = stream_socket_pair().value();
-    auto engine = EngineProcess::start(program, {7, 0}, {7, 8, 12}, std::move(channel.first));
+    auto engine = EngineProcess::start(program, {7, 0}, {7, 8, 12}, std::move(channel.first),
+                                       Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC)));
     REQUIRE(engine);
     REQUIRE(engine->quiesce());
     const auto seen = engine->take_ready();
