@@ -31,8 +31,10 @@ Result<engine::StateKind> kind_from_number(std::uint32_t number) {
 tpm::CommandPolicy policy_in(const wire::proto::CommandPolicy& message) {
     tpm::CommandPolicy policy;
     policy.denied.assign(message.denied().begin(), message.denied().end());
+    // Of one that names no locality there is, none is allowed: it is not ours to guess.
     if (message.localities() != 0)
-        policy.localities = static_cast<std::uint8_t>(message.localities());
+        policy.localities = static_cast<std::uint8_t>(message.localities() &
+                                                      tpm::CommandPolicy::possible_localities);
     policy.vendor = message.vendor();
     policy.maintenance = message.maintenance();
     return policy;

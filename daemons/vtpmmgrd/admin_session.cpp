@@ -256,6 +256,8 @@ void AdminSession::keep_keys(Answer& answer) {
             "it is done, but the keys of now are not with systemd, or the boot latch is not "
             "closed: " +
             kept.error().context);
+    else if (const auto reason = manager_.vault.status().reason)
+        answer.message.set_warning("it is done, but " + reason->context);
 }
 
 Result<AdminSession::Answer> AdminSession::status_with_keys_kept() {

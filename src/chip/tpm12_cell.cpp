@@ -192,15 +192,15 @@ Result<CellValue> extend_cell(Tpm12Connection& connection, const Cell& cell,
     return after.value_or(CellValue{});
 }
 
-Result<void> remove_cell(Tpm12Connection& connection, const SecretBytes& owner_auth,
-                         CellIndex index) {
+Result<void> remove_cell(Tpm12Connection& connection, const OwnerAuth& owner, CellIndex index) {
     VTPM_TRY(const bool ours, is_a_cell(connection, index));
     if (!ours)
         return wrong_cell("is not there");
+    VTPM_TRY(const SecretBytes owner_auth, owner());
     return define(connection, owner_auth, index, 0, well_known);
 }
 
-Result<void> remove_other_cells(Tpm12Connection& connection, const SecretBytes& owner_auth,
+Result<void> remove_other_cells(Tpm12Connection& connection, const OwnerAuth& owner,
                                 const Cell& keep) {
     VTPM_TRY(const auto indices, all_indices(connection));
     const CellIndex first = first_of(keep.tag);
@@ -208,8 +208,10 @@ Result<void> remove_other_cells(Tpm12Connection& connection, const SecretBytes& 
         if (index < first || index >= first + places || index == keep.index)
             continue;
         VTPM_TRY(const bool ours, is_a_cell(connection, index));
-        if (ours)
-            VTPM_CHECK(define(connection, owner_auth, index, 0, well_known));
+        if (!ours)
+            continue;
+        VTPM_TRY(const SecretBytes owner_auth, owner());
+        VTPM_CHECK(define(connection, owner_auth, index, 0, well_known));
     }
     return {};
 }

@@ -7,9 +7,14 @@
 // TCG TPM Main 1.2, Part 3 clauses 20.1 (TPM_NV_DefineSpace), 20.3, 20.5. Private to the chip room.
 #pragma once
 
+#include <functional>
+
 #include "tpm12_connection.h"
 
 namespace vtpm::chip::tpm12 {
+
+// The owner's authorization value, asked for only when there is something to remove.
+using OwnerAuth = std::function<Result<SecretBytes>()>;
 
 Result<CellIndex> define_cell(Tpm12Connection& connection, const SecretBytes& owner_auth,
                               const SecretBytes& auth, const CellTag& tag);
@@ -17,9 +22,8 @@ Result<std::optional<CellValue>> read_cell(Tpm12Connection& connection, const Ce
                                            const SecretBytes& auth);
 Result<CellValue> extend_cell(Tpm12Connection& connection, const Cell& cell,
                               const SecretBytes& auth, const CellValue& digest);
-Result<void> remove_cell(Tpm12Connection& connection, const SecretBytes& owner_auth,
-                         CellIndex index);
-Result<void> remove_other_cells(Tpm12Connection& connection, const SecretBytes& owner_auth,
+Result<void> remove_cell(Tpm12Connection& connection, const OwnerAuth& owner, CellIndex index);
+Result<void> remove_other_cells(Tpm12Connection& connection, const OwnerAuth& owner,
                                 const Cell& keep);
 
 }  // namespace vtpm::chip::tpm12

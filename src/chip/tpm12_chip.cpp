@@ -225,14 +225,14 @@ Result<bool> Tpm12Chip::latch_closed(const Latch&) {
 
 Result<void> Tpm12Chip::remove_cell(CellIndex index) {
     VTPM_TRY(Tpm12Connection* const to, pinned_connection());
-    VTPM_TRY(const SecretBytes owner, tpm12::read_owner_auth(owner_file_));
-    return tpm12::remove_cell(*to, owner, index);
+    return tpm12::remove_cell(
+        *to, [this] { return tpm12::read_owner_auth(owner_file_); }, index);
 }
 
 Result<void> Tpm12Chip::remove_other_cells(const Cell& keep) {
     VTPM_TRY(Tpm12Connection* const to, pinned_connection());
-    VTPM_TRY(const SecretBytes owner, tpm12::read_owner_auth(owner_file_));
-    return tpm12::remove_other_cells(*to, owner, keep);
+    return tpm12::remove_other_cells(
+        *to, [this] { return tpm12::read_owner_auth(owner_file_); }, keep);
 }
 
 }  // namespace vtpm::chip

@@ -71,6 +71,7 @@ Result<std::unique_ptr<Tpm12Connection>> Tpm12Connection::open(const std::string
     VTPM_TRY(Tpm12Link link, Tpm12Link::open(tcti));
     std::unique_ptr<Tpm12Connection> connection(new Tpm12Connection(std::move(link)));
     VTPM_CHECK(connection->start());
+    connection->started_ = true;
     VTPM_CHECK(connection->flush_leftovers());
     return connection;
 }
@@ -170,6 +171,9 @@ Result<SecretBytes> Tpm12Connection::run(Ordinal ordinal, const Parameters& para
 
     ByteReader reader(answer.view());
     VTPM_TRY(const auto tag, reader.u16());
+    // It was reset under us: all that was proved about it was proved before.
+    if (code_ == Code::invalid_postinit || code_ == Code::invalid_auth_handle)
+        broken_ = started_;
     if (code_ != Code::success)
         return fail_code(ordinal, code_);
     const std::size_t outer = Tpm12Link::header_size + count * session_tail;

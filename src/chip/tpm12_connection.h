@@ -77,6 +77,7 @@ class Tpm12Connection {
     Tpm12Link link_;
     Code code_ = Code::success;
     bool broken_ = false;
+    bool started_ = false;  // TPM_Startup is behind us
 };
 
 inline constexpr std::uint16_t et_owner = 2;

@@ -6,9 +6,11 @@
 #include <openssl/param_build.h>
 #include <openssl/rsa.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 namespace vtpm::chip::tpm12 {
 namespace {
@@ -128,6 +130,13 @@ Bytes srk_parameters() {
         .take();
 }
 
+std::optional<std::uint32_t> digit_of(std::uint8_t c) {
+    if (c >= '0' && c <= '9')
+        return c - std::uint32_t{'0'};
+    const std::uint32_t lower = c | 0x20U;
+    return lower >= 'a' && lower <= 'f' ? std::optional(lower - 'a' + 10U) : std::nullopt;
+}
+
 }  // namespace
 
 Result<bool> has_owner(Tpm12Connection& connection) {
@@ -153,6 +162,9 @@ Result<SecretBytes> read_owner_auth(const std::string& path) {
     if (path.empty())
         return SecretBytes(sha1_size);
     const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file.valid() && errno == EACCES)
+        return fail(Errc::permission, "vtpmmgrd may not read " + path + ": chown xen-vtpm " + path +
+                                          ", and not below /root, /home or /tmp");
     if (!file.valid())
         return fail_errno("the file with the chip's owner authorization, " + path, errno);
     struct stat about {};
@@ -163,14 +175,17 @@ Result<SecretBytes> read_owner_auth(const std::string& path) {
     SecretBytes text(hex_digits);
     if (auto whole = read_exactly(file.get(), text.span()); !whole)
         return fail(Errc::malformed, path + " does not hold 40 hexadecimal digits");
+    // Not the first 40 of something longer.
+    std::uint8_t after = '\n';
+    if (::read(file.get(), &after, 1) < 0 || after != '\n')
+        return fail(Errc::malformed, path + " holds more than 40 hexadecimal digits");
     SecretBytes auth(sha1_size);
     for (std::size_t i = 0; i < hex_digits; ++i) {
-        constexpr std::string_view digits = "0123456789abcdef";
-        const auto digit = digits.find(static_cast<char>(text.view()[i] | 0x20U));
-        if (digit == std::string_view::npos)
+        const auto digit = digit_of(text.view()[i]);
+        if (!digit)
             return fail(Errc::malformed, path + " does not hold 40 hexadecimal digits");
         auto& byte = auth.span()[i / 2];
-        byte = static_cast<std::uint8_t>(byte << 4U | digit);
+        byte = static_cast<std::uint8_t>((std::uint32_t{byte} << 4U | *digit) & 0xffU);
     }
     return auth;
 }

@@ -23,17 +23,17 @@ Bytes pcr_info(const PcrValues& boot) {
         .take();
 }
 
-// What the chip says when nothing is wrong with the blob.
-bool about_the_chip(Code code) {
+// What the chip says when it cannot have sealed this blob, or not with the storage key that it has.
+// All else is about the chip and the moment.
+bool about_the_blob(Code code) {
     switch (code) {
-        case Code::deactivated:
-        case Code::disabled:
-        case Code::self_test_failed:
-        case Code::resources:
-        case Code::retry:
-        case Code::needs_self_test:
-        case Code::doing_self_test:
-        case Code::defend_lock_running:
+        case Code::auth_fail:
+        case Code::no_srk:
+        case Code::not_sealed_blob:
+        case Code::auth2_fail:
+        case Code::decrypt_error:
+        case Code::bad_datasize:
+        case Code::bad_version:
             return true;
         default:
             return false;
@@ -76,11 +76,11 @@ Result<SecretBytes> unseal_blob(Tpm12Connection& connection, ByteView blob) {
                                        {&parent, &data});
     if (!answer) {
         const Code code = connection.code();
-        if (connection.broken() || code == Code::success || about_the_chip(code))
-            return tl::make_unexpected(answer.error());
-        if (code == Code::wrong_pcr_value)
+        if (code == Code::wrong_pcr_value && !connection.broken())
             return fail(Errc::not_approved, NextAction::ask_operator,
                         "the chip's PCRs are not those that it was sealed to");
+        if (connection.broken() || !about_the_blob(code))
+            return tl::make_unexpected(answer.error());
         return fail(Errc::wrong_chip, NextAction::ask_operator,
                     "another chip sealed this, or it was changed since, or the chip was cleared (" +
                         answer.error().context + ")");

@@ -232,6 +232,7 @@ Result<LogFile> Database::log_file() {
 }
 
 Result<void> Database::reserve_log() {
+    VTPM_CHECK(check_in_place());
     VTPM_TRY(const LogFile log, log_file());
     std::int64_t size = log.size();
     if (size > log_reserve) {
@@ -245,7 +246,18 @@ Result<void> Database::reserve_log() {
     return {};
 }
 
+// The name of the log may be another file's by now, as when a copy of the vault was put back.
+Result<void> Database::check_in_place() {
+    int moved = 0;
+    const int code = sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    if (code != SQLITE_OK || moved != 0)
+        return fail(Errc::io, NextAction::ask_operator,
+                    "vault.db was replaced or removed while vtpmmgrd had it open");
+    return {};
+}
+
 Result<void> Database::erase_log() {
+    VTPM_CHECK(check_in_place());
     VTPM_CHECK(checkpoint(SQLITE_CHECKPOINT_RESTART));
     VTPM_TRY(const LogFile log, log_file());
     std::int64_t end = log.size();

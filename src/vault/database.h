@@ -115,6 +115,7 @@ class Database {
     Result<void> configure();
     Result<void> checkpoint(int mode);
     Result<LogFile> log_file();
+    Result<void> check_in_place();
 
     friend class Transaction;
     std::unique_ptr<sqlite3, Close> database_;

@@ -132,6 +132,9 @@ Result<void> check_generation(chip::Chip& chip, const SetupWishes& wishes);
 // its record; gives this boot.
 Result<chip::PcrValues> choose_boot(chip::Chip& chip, const ApproverWish& wish, GroupRecord& into);
 Result<chip::PcrValues> boot_of(chip::Chip& chip, const GroupRecord& group);
+// Errc::not_approved if the chip does not give it back on the boot that runs.
+Result<chip::SealedObject> seal_for_this_boot(chip::Chip& chip, const SecretBytes& key,
+                                              const chip::PcrValues& boot);
 // Errc::unsupported, in words for `what`.
 tl::unexpected<Error> not_on_tpm12(std::string_view what);
 std::vector<std::string> tpm12_limits();

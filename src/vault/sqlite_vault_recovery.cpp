@@ -126,9 +126,13 @@ Result<void> SqliteVault::seal_again(Recovery& found) {
     if (chip::is_tpm12(record.chip))
         return seal_again_on_tpm12(found);
     const auto latch = record.boot_latch();
-    // A vault that comes from a TPM 1.2 had none.
-    if (const auto there = record.counter == 0 ? Result<std::uint64_t>(lost_with_the_chip())
-                                               : chip_.read_counter(record.revocations());
+    const bool from_tpm12 = record.counter == 0;  // which has none, and no approvers
+    for (auto& group : found.groups) {
+        if (from_tpm12)
+            group.pcrs.clear();  // they bind to nothing from here on, and must not seem to
+    }
+    if (const auto there = from_tpm12 ? Result<std::uint64_t>(lost_with_the_chip())
+                                      : chip_.read_counter(record.revocations());
         !there) {
         if (there.error().code != Errc::wrong_cell)
             return tl::make_unexpected(there.error());
@@ -163,11 +167,9 @@ Result<void> SqliteVault::seal_again_on_tpm12(Recovery& found) {
         if (group.deleted)
             continue;
         VTPM_TRY(const auto boot, boot_of(chip_, group));
-        chip::Binding binding;
-        binding.boots = {boot};
-        VTPM_TRY(group.key, seal_key(chip_, found.group_keys.at(group.id), binding));
+        VTPM_TRY(group.key, seal_for_this_boot(chip_, found.group_keys.at(group.id), boot));
         if (group.uuid == record.default_group) {
-            VTPM_TRY(record.root, seal_key(chip_, found.root, binding));
+            VTPM_TRY(record.root, seal_for_this_boot(chip_, found.root, boot));
         }
     }
     return {};

@@ -38,7 +38,9 @@ Result<void> check_all_open(const std::vector<GroupRecord>& groups,
         if (!group.deleted && !keys.contains(group.id))
             return fail(Errc::locked, "group " + group.name +
                                           " is closed, and all keys have to be sealed anew for "
-                                          "this: open it (vtpmctl group open) or delete it first");
+                                          "this: open it (vtpmctl group open); if it does not open "
+                                          "on this boot, start the host on one that its approver "
+                                          "has approved");
     }
     return {};
 }

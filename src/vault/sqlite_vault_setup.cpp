@@ -134,11 +134,13 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
         record.latch = latch.index;
         record.latch_value = static_cast<std::int64_t>(latch.value);
     }
-    chip::Binding binding = binding_of(record, group);
-    if (wishes.legacy_tpm12)
-        binding.boots = {this_boot};
-    VTPM_TRY(record.root, seal_key(chip_, keys.root, binding));
-    VTPM_TRY(group.key, seal_key(chip_, group_key, binding));
+    const chip::Binding binding = binding_of(record, group);
+    const auto seal = [&](const SecretBytes& key) {
+        return wishes.legacy_tpm12 ? seal_for_this_boot(chip_, key, this_boot)
+                                   : seal_key(chip_, key, binding);
+    };
+    VTPM_TRY(record.root, seal(keys.root));
+    VTPM_TRY(group.key, seal(group_key));
     record.mac = mac_of(record, table_keys.meta);
     group.mac = mac_of(group, record.manager, table_keys.meta);
 

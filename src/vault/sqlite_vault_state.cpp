@@ -61,9 +61,10 @@ Result<void> SqliteVault::idle() {
         std::chrono::steady_clock::now() - leftovers_tried_ >= leftovers_pause_)
         (void)clear_chip();
     Database& database = *disk_->database;
-    if (erasing_) {
+    if (erasing_ || !log_is_ours_) {
         VTPM_CHECK(database.erase_log());
         erasing_ = false;
+        log_is_ours_ = true;
     } else if (database.log_pages() > 0) {
         VTPM_CHECK(database.checkpoint());
     }

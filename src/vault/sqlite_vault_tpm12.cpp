@@ -44,6 +44,22 @@ Result<chip::PcrValues> boot_of(chip::Chip& chip, const GroupRecord& group) {
     return boot;
 }
 
+// A seal for another boot would be found out at the next start, when nobody has the keys.
+Result<chip::SealedObject> seal_for_this_boot(chip::Chip& chip, const SecretBytes& key,
+                                              const chip::PcrValues& boot) {
+    chip::Binding binding;
+    binding.boots = {boot};
+    VTPM_TRY(chip::SealedObject sealed, seal_key(chip, key, binding));
+    const auto again = chip.unseal(sealed, binding, nullptr);
+    if (!again && again.error().code == Errc::not_approved)
+        return fail(Errc::not_approved, NextAction::retry_later,
+                    "the PCRs have changed since they were read: choose those that are measured "
+                    "into before the system runs (--pcrs)");
+    if (!again)
+        return tl::make_unexpected(again.error());
+    return sealed;
+}
+
 tl::unexpected<Error> not_on_tpm12(std::string_view what) {
     return fail(Errc::unsupported,
                 "the host's chip is a TPM 1.2, which has no " + std::string(what));

@@ -188,6 +188,7 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
         return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
     late_commit_.reset();
     leftovers_.reset();
+    log_is_ours_ = false;
     Database& database = *disk_->database;
     const VaultRecord& record = disk_->record;
     VTPM_CHECK(database.check());

@@ -149,7 +149,9 @@ Result<std::optional<Uuid>> VaultDirectory::begun() const {
     if (!fd.valid())
         return fail_errno(beginning().string(), errno);
     const auto size = ::read(fd.get(), text.data(), text.size());
-    const auto uuid = Uuid::parse({text.data(), size < 0 ? 0 : static_cast<std::size_t>(size)});
+    if (size < 0)
+        return fail_errno(beginning().string(), errno);
+    const auto uuid = Uuid::parse({text.data(), static_cast<std::size_t>(size)});
     // Cut off: nothing was made in its name yet.
     return uuid ? *uuid : Uuid();
 }

@@ -164,6 +164,7 @@ class SqliteVault : public Vault {
     std::optional<Error> reason_;
     std::optional<Error> late_commit_;  // why the chip has not taken the last one
     bool erasing_ = false;              // a removed key may still lie in the write-ahead log
+    bool log_is_ours_ = false;          // no process before us left a removed key in it
     bool latch_closed_ = false;         // in this boot, as far as we know
     std::optional<Error> latch_lost_;   // it was removed or replaced: no sealed key opens any more
     std::optional<Error> leftovers_;    // why an index too many may be in the chip
