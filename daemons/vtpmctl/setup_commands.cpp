@@ -28,6 +28,20 @@ Result<void> refuse_if_set_up(ManagerConnection& manager, const SetupOptions& op
                 "changed with: vtpmctl approver; whether it has a boot latch stays as it is");
 }
 
+// A key that did not get here may be in force: the manager has no way to take it back.
+tl::unexpected<Error> without_its_key(Error error) {
+    error.context +=
+        ". A new recovery key may be in force all the same, and nobody has it: make "
+        "another with vtpmctl setup --replace-recovery-key --recovery-out FILE";
+    return tl::unexpected<Error>(std::move(error));
+}
+
+// Whether the manager has said no; else it may have done it, or do it yet.
+bool refused(Errc code) {
+    return code != Errc::unavailable && code != Errc::timeout && code != Errc::io &&
+           code != Errc::malformed;
+}
+
 Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options) {
     Request request;
     auto& setup = *request.mutable_setup();
@@ -44,10 +58,15 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
         return manager.ask(request);
     NewFile file(options.recovery_out);
     VTPM_CHECK(file.make(0600));
-    VTPM_TRY(auto answer, manager.ask(request));
-    if (answer.payload.empty())
+    auto answer = manager.ask(request);
+    if (!answer && refused(answer.error().code))
+        return answer;
+    if (!answer)
+        return without_its_key(std::move(answer).error());
+    if (answer->payload.empty())
         return fail(Errc::malformed, "vtpmmgrd sent no recovery key");
-    VTPM_CHECK(file.keep(answer.payload.view()));
+    if (const auto kept = file.keep(answer->payload.view()); !kept)
+        return without_its_key(kept.error());
     return answer;
 }
 

@@ -12,12 +12,17 @@ constexpr std::string_view ticket_magic = "XVTPMTKT";
 constexpr std::string_view package_magic = "XVTPMPKG";
 constexpr std::string_view receipt_magic = "XVTPMRCP";
 constexpr std::uint32_t version = 1;
+constexpr std::uint32_t package_version = 2;  // 1 had no policy
 constexpr std::size_t wrapped_size = key_size + 8;
 constexpr std::uint8_t has_sync = 1;
 
+std::uint32_t version_of(std::string_view magic) {
+    return magic == package_magic ? package_version : version;
+}
+
 ByteWriter begin(std::string_view magic) {
     ByteWriter writer;
-    writer.bytes(as_bytes(magic)).u32(version);
+    writer.bytes(as_bytes(magic)).u32(version_of(magic));
     return writer;
 }
 
@@ -26,7 +31,7 @@ Result<void> check_head(ByteReader& reader, std::string_view magic, std::string_
     if (!std::equal(head.begin(), head.end(), magic.begin()))
         return fail(Errc::malformed, "this is no " + std::string(what));
     VTPM_TRY(const std::uint32_t found, reader.u32());
-    if (found != version)
+    if (found != version_of(magic))
         return fail(Errc::unsupported,
                     "a " + std::string(what) + " of version " + std::to_string(found));
     return {};

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import subprocess
 
-from xenlab import vtpm
+from xenlab import measured, vtpm
 from xenlab.expect import expect, expect_equal, expect_in
 from xenlab.guest import GuestConfig
 from xenlab.guesttpm import tpm_of
@@ -14,33 +14,13 @@ from xenlab.say import step, timed
 NEEDS_PRODUCT = True
 OWN_HOST = True
 PCR = 12
-# Measures a file before vtpmmgrd starts, as a boot loader measures what it loads: TPM2_PCR_Extend, raw.
-MEASURE = f"""#!/bin/bash
-for _ in $(seq 300); do [ -c /dev/tpm0 ] && break; sleep 0.1; done
-digest=$(sha256sum /etc/measured | cut -c1-64)
-command=80020000004100000182000000{PCR:02x}0000000940000009000000000000000001000b$digest
-exec 3<>/dev/tpm0
-printf "$(sed 's/../\\\\x&/g' <<<"$command")" >&3
-head -c 19 <&3 >/dev/null
-"""
-UNIT = """[Unit]
-Before=vtpmmgrd.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/measure
-[Install]
-WantedBy=multi-user.target
-"""
 
 
 def run(lab: Lab) -> None:
     """One host, four boots that measure different things; the approver's key never comes to it."""
     with timed("booting"):
         lab.boot()
-    lab.agent.put("/usr/local/sbin/measure", MEASURE.encode(), 0o755)
-    lab.agent.put("/etc/systemd/system/measure.service", UNIT.encode())
-    lab.check("systemctl enable measure.service")
+    measured.install(lab, measured.script20(PCR))
     _boot(lab, "one")
     key = lab.directory / "approver.pem"
     _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(key))
@@ -81,7 +61,7 @@ def run(lab: Lab) -> None:
 
 def _boot(lab: Lab, what: str) -> None:
     with timed(f"booting a system that measures '{what}'"):
-        lab.agent.put("/etc/measured", what.encode())
+        measured.choose(lab, what)
         lab.check("sync")
         lab.reboot()
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 
-from xenlab import vtpm
+from xenlab import measured, vtpm
 from xenlab.chip import Chip12
 from xenlab.expect import expect, expect_equal, expect_in
 from xenlab.guest import GuestConfig
@@ -16,24 +16,6 @@ NEEDS_PRODUCT = True
 OWN_HOST = True
 PCR = 12
 KEY = "/root/recovery"
-# Measures a file before vtpmmgrd starts, as a boot loader measures what it loads: TPM_Extend, raw.
-MEASURE = f"""#!/bin/bash
-for _ in $(seq 300); do [ -c /dev/tpm0 ] && break; sleep 0.1; done
-digest=$(sha1sum /etc/measured | cut -c1-40)
-command=00c10000002200000014000000{PCR:02x}$digest
-exec 3<>/dev/tpm0
-printf "$(sed 's/../\\\\x&/g' <<<"$command")" >&3
-head -c 30 <&3 >/dev/null
-"""
-UNIT = """[Unit]
-Before=vtpmmgrd.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/measure
-[Install]
-WantedBy=multi-user.target
-"""
 
 
 def run(lab: Lab) -> None:
@@ -42,9 +24,8 @@ def run(lab: Lab) -> None:
     with timed("booting"):
         lab.boot(chip)
     expect_equal(lab.check("cat /sys/class/tpm/tpm0/tpm_version_major").strip(), "1", "the chip's generation")
-    lab.agent.put("/usr/local/sbin/measure", MEASURE.encode(), 0o755)
-    lab.agent.put("/etc/systemd/system/measure.service", UNIT.encode())
-    lab.check("systemctl enable measure.service && systemctl stop vtpmmgrd.socket vtpmmgrd.service && "
+    measured.install(lab, measured.script12(PCR))
+    lab.check("systemctl stop vtpmmgrd.socket vtpmmgrd.service && "
               f"rm -rf {vtpm.STATE}/* && systemctl reset-failed")
     _boot(lab, chip, "one")
     step("a TPM 1.2 is refused unless the operator asks for it")
@@ -87,6 +68,6 @@ def _expect_secret(lab: Lab, instance: vtpm.Instance, secret: bytes, when: str) 
 
 def _boot(lab: Lab, chip: Chip12, what: str) -> None:
     with timed(f"booting a system that measures '{what}'"):
-        lab.agent.put("/etc/measured", what.encode())
+        measured.choose(lab, what)
         lab.shutdown()
         lab.boot(chip)

@@ -128,6 +128,24 @@ TEST_CASE("setup sends its wishes, and keeps the recovery key") {
     CHECK(sent.approver().pcr_size() == 2);
 }
 
+TEST_CASE("a recovery key that may be in force without having come here is told") {
+    const auto told_of = [](Errc code) {
+        const Scratch scratch;
+        SetupOptions options;
+        options.recovery_out = scratch.file("recovery");
+        options.replace_key = true;
+        FakeManager manager{[&](const Request&) { return vtpm::tests::refusal(code, "because"); }};
+        const auto done = setup(manager.connection(), options, {true});
+        REQUIRE_FALSE(done.has_value());
+        CHECK(done.error().code == code);
+        CHECK_FALSE(scratch.has("recovery"));
+        return done.error().context.find("--replace-recovery-key") != std::string::npos;
+    };
+    CHECK(told_of(Errc::io));  // the last word is not spoken: see Vault
+    CHECK_FALSE(told_of(Errc::locked));
+    CHECK_FALSE(told_of(Errc::not_set_up));
+}
+
 TEST_CASE("a group is found by its name or its uuid") {
     const auto web = group("w", false);
     const auto other = group("o", true);
