@@ -69,6 +69,7 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
                         ", this vtpmmgrd speaks " + std::to_string(wire::protocol_version) +
                         ": restart what was not restarted after the upgrade");
     }
+    look_again(manager_);
     manager_.vault.act_for(request.caller().empty() ? "root"
                                                     : "root (" + printable(request.caller()) + ")");
     switch (request.body_case()) {

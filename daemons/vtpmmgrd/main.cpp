@@ -37,8 +37,8 @@ void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
             if (auto idle = manager.vault.idle(); !idle) {
                 spdlog::warn("housekeeping: {}", idle.error().context);
             }
-        } else if (status.reason && status.reason->next == NextAction::retry_later) {
-            manager::try_unlock(manager);
+        } else {
+            manager::look_again(manager);
         }
         tick(timer, manager);
     });

@@ -3,6 +3,11 @@
 #include "vtpm/base/log.h"
 
 namespace vtpm::manager {
+namespace {
+
+constexpr std::chrono::seconds look_interval{1};
+
+}  // namespace
 
 void try_unlock(Manager& manager) {
     if (manager.vault.status().phase != vault::Phase::locked)
@@ -27,6 +32,15 @@ void try_unlock(Manager& manager) {
     spdlog::error(
         "vault locked ({}): {}. Guests are refused, nothing is changed; see 'vtpmctl status'",
         to_string(opened.error().code), opened.error().context);
+}
+
+void look_again(Manager& manager) {
+    const auto now = std::chrono::steady_clock::now();
+    const auto reason = manager.vault.status().reason;
+    if (!reason || reason->next != NextAction::retry_later || now < manager.next_look)
+        return;
+    try_unlock(manager);
+    manager.next_look = std::chrono::steady_clock::now() + look_interval;
 }
 
 void commit_due(Manager& manager) {

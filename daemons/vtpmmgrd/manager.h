@@ -24,11 +24,16 @@ struct Manager {
     // A guest can make its engine start once a second; the chip, which takes long, is not asked as
     // often.
     std::chrono::steady_clock::time_point next_seed = {};
+    std::chrono::steady_clock::time_point next_look = {};  // at a chip that was away
     std::string told = {};  // why the vault is locked, as last logged
 };
 
-// Opens the vault if it can be opened now: the chip may have come back since the last try.
+// Opens the vault if it can be opened now.
 void try_unlock(Manager& manager);
+
+// The same, if what locked it may be gone by itself: a chip that was away, a node that udev had not
+// given to us yet. At most once a second, since a chip that does not answer takes long.
+void look_again(Manager& manager);
 
 // What the vault has to tell the chip, if it is time for that; logged if it fails.
 void commit_due(Manager& manager);

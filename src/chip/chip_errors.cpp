@@ -134,7 +134,9 @@ tl::unexpected<Error> fail_device(const std::string& path, int error_number) {
                         path + " is held open by another program (fuser " + path + " names it)");
         case EACCES:
         case EPERM:
-            return fail(Errc::permission, path + " may not be opened by this user");
+            // At boot the node is there before udev has given it to us.
+            return fail(Errc::permission, NextAction::retry_later,
+                        path + " may not be opened by this user");
         case ENOENT:
         case ENODEV:
         case ENXIO:

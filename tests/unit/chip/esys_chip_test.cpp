@@ -1,5 +1,6 @@
 // EsysChip against a real swtpm: what it promises.
 #include <openssl/evp.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -215,4 +216,14 @@ TEST_CASE("no chip, no permission") {
     CHECK(EsysChip::open("device:/nowhere/tpm0").error().code == Errc::unavailable);
     CHECK(EsysChip::open("swtpm:path=/nowhere/sock").error().code == Errc::unavailable);
     CHECK(EsysChip::open("").error().code == Errc::invalid_argument);
+
+    // Of root alone, as a device is until udev has given it to somebody: that may come.
+    const TemporaryDirectory directory;
+    const uid_t root = ::geteuid();
+    REQUIRE(::seteuid(65534) == 0);
+    const auto refused = EsysChip::open("device:" + (directory.path() / "tpm0").string());
+    REQUIRE(::seteuid(root) == 0);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::permission);
+    CHECK(refused.error().next == NextAction::retry_later);
 }
