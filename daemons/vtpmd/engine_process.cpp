@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,8 @@ constexpr std::chrono::milliseconds answer_time{4500};
 constexpr int max_left_reports = 2;
 
 // In the child, between clone and exec: system calls only.
-[[noreturn]] void become_engine(const char* program, char* const* arguments, int doorman, int state,
-                                int log) {
+[[noreturn]] void become_engine(const char* program, char* const* arguments,
+                                char* const* environment, int doorman, int state, int log) {
     // Out of the way first: either may sit where the other has to go.
     const int doorman_copy = ::fcntl(doorman, F_DUPFD, 16);
     const int state_copy = ::fcntl(state, F_DUPFD, 16);
@@ -48,7 +49,7 @@ constexpr int max_left_reports = 2;
         sigset_t none;
         ::sigemptyset(&none);
         ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        ::execv(program, arguments);
+        ::execve(program, arguments, environment);
     }
     ::_exit(127);
 }
@@ -66,6 +67,29 @@ std::vector<std::string> arguments_for(const std::string& program, GuestDevice g
             std::to_string(guest.engine_uid())};
 }
 
+// libtpms frees what held a guest's secrets as it is. So malloc writes over all that it is given
+// back (mallopt(3), M_PERTURB), which it does neither for what it caches nor for what it unmaps.
+constexpr std::string_view wiping_malloc =
+    "GLIBC_TUNABLES=glibc.malloc.perturb=165:glibc.malloc.tcache_count=0:glibc.malloc.mmap_max=0";
+
+std::vector<std::string> engine_environment() {
+    std::vector<std::string> words;
+    for (char** word = environ; *word != nullptr; ++word) {
+        if (!std::string_view(*word).starts_with("GLIBC_TUNABLES="))
+            words.emplace_back(*word);
+    }
+    words.emplace_back(wiping_malloc);
+    return words;
+}
+
+std::vector<char*> pointers_to(std::vector<std::string>& words) {
+    std::vector<char*> pointers;
+    for (auto& word : words)
+        pointers.push_back(word.data());
+    pointers.push_back(nullptr);
+    return pointers;
+}
+
 }  // namespace
 
 Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevice guest,
@@ -79,10 +103,9 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
         }
     }
     auto words = arguments_for(program, guest, ring);
-    std::vector<char*> arguments;
-    for (auto& word : words)
-        arguments.push_back(word.data());
-    arguments.push_back(nullptr);
+    const auto arguments = pointers_to(words);
+    auto variables = engine_environment();
+    const auto environment = pointers_to(variables);
 
     clone_args args{};
     args.flags = CLONE_NEWPID;
@@ -91,7 +114,8 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
     if (pid < 0)
         return fail_errno("starting vtpm-engine", errno);
     if (pid == 0) {
-        become_engine(program.c_str(), arguments.data(), pair.second.get(), state.get(), log.get());
+        become_engine(program.c_str(), arguments.data(), environment.data(), pair.second.get(),
+                      state.get(), log.get());
     }
     return EngineProcess(pid, std::move(pair.first));
 }
