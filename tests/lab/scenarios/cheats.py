@@ -1,0 +1,192 @@
+"""Guests that cheat on the ring, the grants and xenstore cost their neighbour nothing and themselves at most their TPM."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from xenlab import guestprogram, vtpm
+from xenlab.dom0load import Load, Meter
+from xenlab.expect import expect, expect_equal, expect_in
+from xenlab.guest import Guest
+from xenlab.lab import Lab
+from xenlab.say import step, timed
+
+NEEDS_PRODUCT = True
+OWN_HOST = True
+# How long each cheat goes on, and how long the honest guest's commands are timed meanwhile.
+CHEAT_S = 9
+HONEST_S = 6
+QUIET_S = 15
+MIN_SAMPLES = 300
+# The honest guest's 99th percentile beside a cheat, against its own on the same host when nobody cheats.
+MAX_P99 = 3.0
+# vtpmd@.service gives a guest one processor; the rest is what a share measured over seconds is off by.
+MAX_GUEST = 1.1
+MAX_MANAGER = 0.2
+MAX_LINES_A_MINUTE = 300
+# The longest that any of the product's processes waits for anything is 60 s.
+PAUSED_S = 90
+CHEATS = ("storm", "storm-rsa", "flood", "lengths", "states", "headers", "localities", "pages", "silent", "orders",
+          "rewrites", "grants")
+FAILED = "failure mode until it is shut down"
+
+Tally = dict[str, str]
+
+
+class Bench:
+    """The guests, and what is found out about them. All findings are told, not only the first."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.findings: list[str] = []
+        self.quiet = 0
+        self.pcr = ""
+        initrd = guestprogram.install(lab)
+        names = ("honest", "sleeper", "cheat")
+        self.instances = {name: vtpm.create(lab, name, "2.0") for name in names}
+        self.guests = {name: lab.create_guest(name, "pv", self.instances[name].line, ramdisk=initrd) for name in names}
+        self.initrd = initrd
+        for name in ("sleeper", "cheat"):
+            self.guests[name].check("rmmod xen_tpmfront")
+        self.unharmed = self._unharmed()
+
+    @property
+    def cheat(self) -> Guest:
+        """The guest that does the cheating."""
+        return self.guests["cheat"]
+
+    def check(self, condition: object, otherwise: str) -> None:
+        """Takes down a finding unless the condition holds."""
+        if not condition:
+            self.findings.append(otherwise)
+
+    def measure(self, what: str) -> int:
+        """Times the honest guest's commands; returns the 99th percentile in microseconds."""
+        seen = tally(self.guests["honest"].check(f"lab-cheat measure {HONEST_S if self.quiet else QUIET_S}"))
+        self.check(seen["failed"] == "0", f"{what}: {seen['failed']} of the honest guest's commands failed")
+        self.check(int(seen["count"]) >= MIN_SAMPLES, f"{what}: the honest guest had {seen['count']} answers only")
+        worse = f", {int(seen['p99']) / self.quiet:.2f} times the quiet p99" if self.quiet else ""
+        step(f"  honest: {seen['count']} commands, p50 {seen['p50']} us, p99 {seen['p99']} us, max {seen['max']} us{worse}")
+        return int(seen["p99"])
+
+    def _unharmed(self) -> tuple[int, int, int]:
+        domid = self.guests["honest"].domid
+        return (vtpm.main_pid(self.lab, "vtpmmgrd.service"), vtpm.main_pid(self.lab, vtpm.unit(domid)),
+                vtpm.engine_pid(self.lab, domid))
+
+    def check_unharmed(self, what: str) -> None:
+        """The manager and all that serves the honest guest are the processes that they were."""
+        self.check(self._unharmed() == self.unharmed, f"{what}: vtpmmgrd, or the honest guest's vtpmd or engine, is another")
+
+
+def tally(text: str) -> Tally:
+    """Reads NAME=VALUE lines."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def run(lab: Lab) -> None:
+    """One boot, three guests, one cheat after the other."""
+    with timed("booting"):
+        lab.boot()
+    bench = Bench(lab)
+    paused = _put_to_sleep(bench)
+    begun = tally(bench.cheat.check("lab-cheat begin"))
+    expect_equal((begun["extend"], begun["after"]), ("00000000", "ok"), "an honest beginning of the cheat")
+    bench.pcr = begun["pcr"]
+    step("the honest guest alone")
+    bench.quiet = bench.measure("quiet")
+    for name in CHEATS:
+        _cheat(bench, name)
+    _destroy_while_a_key_is_made(bench)
+    _wake_up(bench, paused)
+    _check_reboot(bench, "cheat")
+    bench.check_unharmed("at the end")
+    expect(not bench.findings, "\n".join(["", *bench.findings]))
+
+
+def _cheat(bench: Bench, name: str) -> None:
+    step(f"the cheat: {name}")
+    cursor = bench.lab.journal_cursor()
+    meter = Meter(bench.lab, bench.cheat.domid)
+    with ThreadPoolExecutor(1) as pool:
+        cheating = pool.submit(bench.cheat.check, f"lab-cheat {name} {CHEAT_S}", 400)
+        time.sleep(1)
+        p99 = bench.measure(name)
+        load = meter.load()
+        seen = tally(cheating.result())
+    step(f"  cheat: {' '.join(f'{key}={value}' for key, value in seen.items() if key != 'pcr')}")
+    step(f"  {load}")
+    bench.check(p99 <= MAX_P99 * bench.quiet, f"{name}: the honest guest's p99 is {p99} us, quiet it was {bench.quiet} us")
+    _check_load(bench, name, load)
+    _check_own_tpm(bench, name, seen, bench.lab.journal(vtpm.unit(bench.cheat.domid), since=cursor))
+    bench.check_unharmed(name)
+
+
+def _check_load(bench: Bench, name: str, load: Load) -> None:
+    bench.check(load.guest <= MAX_GUEST, f"{name}: vtpmd and engine took {load.guest:.0%} of a processor")
+    bench.check(load.manager <= MAX_MANAGER, f"{name}: vtpmmgrd took {load.manager:.0%} of a processor")
+    bench.check(load.lines <= MAX_LINES_A_MINUTE, f"{name}: {load.lines:.0f} log lines a minute")
+
+
+def _check_own_tpm(bench: Bench, name: str, seen: Tally, log: str) -> None:
+    """It goes on as if nothing had been, or is in failure mode and the journal says so. Never a fresh one."""
+    bench.check(seen.get("unanswered", "0") == "0", f"{name}: {seen.get('unanswered')} commands without an answer")
+    if seen["after"] == "ok":
+        bench.check(seen["pcr"] == bench.pcr, f"{name}: PCR 10 was {bench.pcr}, is {seen['pcr']}")
+        return
+    bench.check(FAILED in log, f"{name}: its TPM answers {seen['after']} and the journal says nothing:\n{log[-1000:]}")
+
+
+def _put_to_sleep(bench: Bench) -> float:
+    step("a guest is paused while its TPM makes a key")
+    guest = bench.guests["sleeper"]
+    guest.check("lab-cheat sleep >/tmp/sleep 2>&1 & until grep submitted /tmp/sleep; do sleep 0.1; done", 300)
+    bench.lab.check(f"xl pause {guest.domid}")
+    begin = time.monotonic()
+    meter = Meter(bench.lab, guest.domid)
+    while True:
+        time.sleep(2)
+        if meter.load().guest < 0.02:
+            return begin
+        meter = Meter(bench.lab, guest.domid)
+
+
+def _wake_up(bench: Bench, paused: float) -> None:
+    while time.monotonic() < paused + PAUSED_S:
+        time.sleep(1)
+    guest = bench.guests["sleeper"]
+    step(f"the paused guest goes on after {time.monotonic() - paused:.0f} s")
+    bench.lab.check(f"xl unpause {guest.domid}")
+    seen = tally(guest.check("until grep -E '^same|^lab-cheat' /tmp/sleep; do sleep 0.1; done >/dev/null; cat /tmp/sleep", 300))
+    bench.check((seen.get("key"), seen.get("after"), seen.get("same")) == ("00000000", "ok", "1"),
+                f"the TPM of the guest that was paused: {seen}")
+    _check_reboot(bench, "sleeper")
+
+
+def _check_reboot(bench: Bench, name: str) -> None:
+    step(f"{name} reboots and has a working TPM")
+    guest = bench.guests[name]
+    guest.sh("reboot")
+    guest.wait_restarted()
+    _check_fresh(bench, guest)
+
+
+def _check_fresh(bench: Bench, guest: Guest) -> None:
+    guest.check("[ -c /dev/tpm0 ]")
+    expect_in("0x" + "00" * 32, guest.check("tpm2_pcrread sha256:10"), "PCR 10 after a power cycle")
+    expect_equal(len(guest.check("tpm2_getrandom --hex 16")), 32, "hex digits of 16 random bytes")
+
+
+def _destroy_while_a_key_is_made(bench: Bench) -> None:
+    step("the cheat is destroyed while its TPM makes a key, and created again")
+    bench.cheat.check("lab-cheat rsa >/dev/null 2>&1 & sleep 3", 60)
+    domid = bench.cheat.domid
+    begin = time.monotonic()
+    bench.cheat.destroy()
+    took = time.monotonic() - begin
+    step(f"  xl destroy took {took:.1f} s")
+    gone = bench.lab.wait_until(f"! systemctl is-active --quiet {vtpm.unit(domid)}", 40)
+    bench.check(gone, "vtpmd of the destroyed guest is still there")
+    vtpm.wait_free(bench.lab, "cheat")
+    bench.guests["cheat"] = bench.lab.create_guest("cheat", "pv", bench.instances["cheat"].line, ramdisk=bench.initrd)
+    _check_fresh(bench, bench.cheat)
+    bench.check_unharmed("a guest destroyed while its TPM made a key")
