@@ -36,7 +36,7 @@ Result<void> BackDevice::take_offer(const DeviceView& view, Moment now) {
     // Since its state was read, the guest may have begun another connection, and these are that
     // one's numbers: connected now, its 3 and 4 still to come would look like yet another offer.
     VTPM_TRY(const bool disturbed, take_events());
-    if (disturbed) {
+    if (disturbed || !view.settled) {
         wake_at(now);
         return {};
     }

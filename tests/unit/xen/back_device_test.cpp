@@ -283,6 +283,27 @@ TEST_CASE("numbers that were read after an older connection's state are one conn
     CHECK(bench.own_state() == "4");
 }
 
+TEST_CASE("a reading that never settles connects nothing") {
+    BackDeviceBench bench;
+    bench.bring_up();
+    bench.offer("8", "12");
+    // Four readings see the 3; during the last one the guest begins anew, up to the numbers.
+    int readings = 0;
+    bench.store.after_read = [&](const std::string& path) {
+        if (path != bench.frontend + "/state" || ++readings > 4)
+            return;
+        bench.guest(readings < 4 ? "3" : "1");
+        bench.tree.write(bench.frontend + "/ring-ref", "9");
+    };
+    REQUIRE(bench.device.update(bench.now));
+    REQUIRE(readings == 4);
+    bench.guest("3");
+    bench.run();
+    bench.guest("4");
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 9:12"});
+}
+
 TEST_CASE("what changes after it was read is looked at again, whose event it was") {
     BackDeviceBench bench;
     bench.connect();
