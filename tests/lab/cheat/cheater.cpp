@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "fakes/tpm_commands.h"
+
 namespace vtpm::cheat {
 namespace {
 
@@ -60,6 +62,12 @@ bool Cheater::answered(const xen::tpmif::Header& header, ByteView packet, Millis
         std::this_thread::sleep_for(Milliseconds(1));
     }
     return true;
+}
+
+void Cheater::forget_key() {
+    Bytes handle(4);
+    page().copy_in(10, handle);
+    transmit(tpm_commands::v20::flush_context(handle));
 }
 
 void Cheater::write(const std::string& node, const std::string& value) {

@@ -55,6 +55,9 @@ class Cheater {
     bool answered(const xen::tpmif::Header& header, ByteView packet,
                   Milliseconds patience = std::chrono::seconds(20));
 
+    // The answer on the page made a key: the TPM has room for three.
+    void forget_key();
+
     // Whatever xenstore says to it.
     void write(const std::string& node, const std::string& value);
 

@@ -63,9 +63,8 @@ void sleep(Cheater& guest, Tally& tally) {
 
 [[noreturn]] void rsa(Cheater& guest) {
     for (std::uint8_t i = 0;; ++i) {
-        required(guest.device().ring().submit(v20::create_primary_rsa(i), 0));
-        Bytes answer(xen::tpmif::max_packet);
-        required(guest.device().ring().wait(answer, std::chrono::hours(2)).map([](std::size_t) {}));
+        guest.transmit(v20::create_primary_rsa(i), std::chrono::hours(2));
+        guest.forget_key();
     }
 }
 
@@ -81,6 +80,7 @@ void run(const std::string& name, Milliseconds time, Tally& tally) {
     if (name == "rsa")
         rsa(guest);
     cheats.at(name)(guest, time, tally);
+    required(guest.device().close(std::chrono::seconds(60)));
     guest.connect();
     look(guest, tally);
 }

@@ -105,8 +105,10 @@ void storm_rsa(Cheater& guest, Milliseconds time, Tally& tally) {
             guest.ring();
             ++events;
         } while (guest.page().state() == state::submit && Clock::now() < end);
-        if (guest.page().state() == state::finish)
+        if (guest.page().state() == state::finish) {
             ++keys;
+            guest.forget_key();
+        }
     }
     // Lets go of the key in the making, as every program may.
     guest.page().publish(state::cancel);

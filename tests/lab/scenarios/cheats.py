@@ -27,6 +27,7 @@ MAX_LINES_A_MINUTE = 300
 PAUSED_S = 90
 CHEATS = ("storm", "storm-rsa", "flood", "lengths", "states", "headers", "localities", "pages", "silent", "orders",
           "rewrites", "grants")
+UNBIND = "cd $(dirname /sys/bus/xen/drivers/*/vtpm-0) && echo vtpm-0 >unbind"
 FAILED = "failure mode until it is shut down"
 
 Tally = dict[str, str]
@@ -46,7 +47,7 @@ class Bench:
         self.guests = {name: lab.create_guest(name, "pv", self.instances[name].line, ramdisk=initrd) for name in names}
         self.initrd = initrd
         for name in ("sleeper", "cheat"):
-            self.guests[name].check("rmmod xen_tpmfront")
+            self.guests[name].check(UNBIND)
         self.unharmed = self._unharmed()
 
     @property
@@ -139,7 +140,8 @@ def _check_own_tpm(bench: Bench, name: str, seen: Tally, log: str) -> None:
 def _put_to_sleep(bench: Bench) -> float:
     step("a guest is paused while its TPM makes a key")
     guest = bench.guests["sleeper"]
-    guest.check("lab-cheat sleep >/tmp/sleep 2>&1 & until grep submitted /tmp/sleep; do sleep 0.1; done", 300)
+    guest.check("lab-cheat sleep >/tmp/sleep 2>&1 & "
+                "until grep -E 'submitted|lab-cheat' /tmp/sleep; do sleep 0.1; done; ! grep lab-cheat /tmp/sleep", 300)
     bench.lab.check(f"xl pause {guest.domid}")
     begin = time.monotonic()
     meter = Meter(bench.lab, guest.domid)
