@@ -129,6 +129,7 @@ Result<DeviceView> BackDevice::settled_view(Moment now) {
         VTPM_TRY(const bool disturbed, take_events());
         if (!disturbed)
             return view;
+        looks_.take(now);
         if (attempt == attempts) {
             wake_at(now);
             view.settled = false;
