@@ -1,4 +1,4 @@
-"""Guests that cheat on the ring, the grants and xenstore cost their neighbour nothing and themselves at most their TPM."""
+"""Guests that cheat their TPM's back end cost a neighbour nothing and themselves at most their TPM."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,21 +13,27 @@ from xenlab.say import step, timed
 NEEDS_PRODUCT = True
 OWN_HOST = True
 # How long each cheat goes on, and how long the honest guest's commands are timed meanwhile.
-CHEAT_S = 9
-HONEST_S = 6
-QUIET_S = 15
+CHEAT_S = 8
+HONEST_S = 5
 MIN_SAMPLES = 300
+QUIET_TIMES = 3
 # The honest guest's 99th percentile beside a cheat, against its own on the same host when nobody cheats.
 MAX_P99 = 3.0
 # vtpmd@.service gives a guest one processor; the rest is what a share measured over seconds is off by.
 MAX_GUEST = 1.1
+# What nothing is done for: events that announce no command.
+MAX_GUEST_OF = {"storm": 0.25, "silent": 0.25}
 MAX_MANAGER = 0.2
+# All of dom0 with its kernel, beyond what the honest guest and the lab cost: that processor, and xenstored.
+MAX_DOM0 = 1.5
 MAX_LINES_A_MINUTE = 300
 # The longest that any of the product's processes waits for anything is 60 s.
 PAUSED_S = 90
 CHEATS = ("storm", "storm-rsa", "flood", "lengths", "states", "headers", "localities", "pages", "silent", "orders",
           "rewrites", "grants")
 UNBIND = "cd $(dirname /sys/bus/xen/drivers/*/vtpm-0) && echo vtpm-0 >unbind"
+# Localities 0 to 3 are the guest's; extra pages are nobody's.
+GOOD_VALUES = {"localities": 4, "pages": 1}
 FAILED = "failure mode until it is shut down"
 
 Tally = dict[str, str]
@@ -40,6 +46,7 @@ class Bench:
         self.lab = lab
         self.findings: list[str] = []
         self.quiet = 0
+        self.quiet_dom0 = 0.0
         self.pcr = ""
         initrd = guestprogram.install(lab)
         names = ("honest", "sleeper", "cheat")
@@ -62,11 +69,11 @@ class Bench:
 
     def measure(self, what: str) -> int:
         """Times the honest guest's commands; returns the 99th percentile in microseconds."""
-        seen = tally(self.guests["honest"].check(f"lab-cheat measure {HONEST_S if self.quiet else QUIET_S}"))
+        seen = tally(self.guests["honest"].check(f"lab-cheat measure {HONEST_S}"))
         self.check(seen["failed"] == "0", f"{what}: {seen['failed']} of the honest guest's commands failed")
         self.check(int(seen["count"]) >= MIN_SAMPLES, f"{what}: the honest guest had {seen['count']} answers only")
-        worse = f", {int(seen['p99']) / self.quiet:.2f} times the quiet p99" if self.quiet else ""
-        step(f"  honest: {seen['count']} commands, p50 {seen['p50']} us, p99 {seen['p99']} us, max {seen['max']} us{worse}")
+        times = f", {int(seen['p99']) / self.quiet:.2f} times the quiet p99" if self.quiet else ""
+        step(f"  honest: {seen['count']} commands, p50 {seen['p50']} us, p99 {seen['p99']} us, max {seen['max']} us{times}")
         return int(seen["p99"])
 
     def _unharmed(self) -> tuple[int, int, int]:
@@ -76,7 +83,8 @@ class Bench:
 
     def check_unharmed(self, what: str) -> None:
         """The manager and all that serves the honest guest are the processes that they were."""
-        self.check(self._unharmed() == self.unharmed, f"{what}: vtpmmgrd, or the honest guest's vtpmd or engine, is another")
+        same = self._unharmed() == self.unharmed
+        self.check(same, f"{what}: vtpmmgrd, or the honest guest's vtpmd or engine, is another")
 
 
 def tally(text: str) -> Tally:
@@ -93,8 +101,7 @@ def run(lab: Lab) -> None:
     begun = tally(bench.cheat.check("lab-cheat begin"))
     expect_equal((begun["extend"], begun["after"]), ("00000000", "ok"), "an honest beginning of the cheat")
     bench.pcr = begun["pcr"]
-    step("the honest guest alone")
-    bench.quiet = bench.measure("quiet")
+    _measure_quiet(bench)
     for name in CHEATS:
         _cheat(bench, name)
     _destroy_while_a_key_is_made(bench)
@@ -102,6 +109,15 @@ def run(lab: Lab) -> None:
     _check_reboot(bench, "cheat")
     bench.check_unharmed("at the end")
     expect(not bench.findings, "\n".join(["", *bench.findings]))
+
+
+def _measure_quiet(bench: Bench) -> None:
+    step("the honest guest alone")
+    meter = Meter(bench.lab, bench.cheat.domid)
+    bench.quiet = sorted(bench.measure("quiet") for _ in range(QUIET_TIMES))[QUIET_TIMES // 2]
+    load = meter.load()
+    bench.quiet_dom0 = load.dom0
+    step(f"  {load}")
 
 
 def _cheat(bench: Bench, name: str) -> None:
@@ -116,21 +132,27 @@ def _cheat(bench: Bench, name: str) -> None:
         seen = tally(cheating.result())
     step(f"  cheat: {' '.join(f'{key}={value}' for key, value in seen.items() if key != 'pcr')}")
     step(f"  {load}")
-    bench.check(p99 <= MAX_P99 * bench.quiet, f"{name}: the honest guest's p99 is {p99} us, quiet it was {bench.quiet} us")
+    slow = f"{name}: the honest guest's p99 is {p99} us, quiet it was {bench.quiet} us"
+    bench.check(p99 <= MAX_P99 * bench.quiet, slow)
     _check_load(bench, name, load)
     _check_own_tpm(bench, name, seen, bench.lab.journal(vtpm.unit(bench.cheat.domid), since=cursor))
     bench.check_unharmed(name)
 
 
 def _check_load(bench: Bench, name: str, load: Load) -> None:
-    bench.check(load.guest <= MAX_GUEST, f"{name}: vtpmd and engine took {load.guest:.0%} of a processor")
+    allowed = MAX_GUEST_OF.get(name, MAX_GUEST)
+    bench.check(load.guest <= allowed, f"{name}: vtpmd and engine took {load.guest:.0%}, not {allowed:.0%}")
     bench.check(load.manager <= MAX_MANAGER, f"{name}: vtpmmgrd took {load.manager:.0%} of a processor")
+    bench.check(load.dom0 <= bench.quiet_dom0 + MAX_DOM0, f"{name}: all of dom0 took {load.dom0:.0%} of a processor")
     bench.check(load.lines <= MAX_LINES_A_MINUTE, f"{name}: {load.lines:.0f} log lines a minute")
 
 
 def _check_own_tpm(bench: Bench, name: str, seen: Tally, log: str) -> None:
     """It goes on as if nothing had been, or is in failure mode and the journal says so. Never a fresh one."""
     bench.check(seen.get("unanswered", "0") == "0", f"{name}: {seen.get('unanswered')} commands without an answer")
+    if name in GOOD_VALUES:
+        good = GOOD_VALUES[name] * int(seen["rounds"])
+        bench.check(int(seen["good"]) == good, f"{name}: {seen['good']} were taken, not {good}")
     if seen["after"] == "ok":
         bench.check(seen["pcr"] == bench.pcr, f"{name}: PCR 10 was {bench.pcr}, is {seen['pcr']}")
         return
@@ -158,7 +180,8 @@ def _wake_up(bench: Bench, paused: float) -> None:
     guest = bench.guests["sleeper"]
     step(f"the paused guest goes on after {time.monotonic() - paused:.0f} s")
     bench.lab.check(f"xl unpause {guest.domid}")
-    seen = tally(guest.check("until grep -E '^same|^lab-cheat' /tmp/sleep; do sleep 0.1; done >/dev/null; cat /tmp/sleep", 300))
+    ended = "until grep -E '^same|^lab-cheat' /tmp/sleep >/dev/null; do sleep 0.1; done; cat /tmp/sleep"
+    seen = tally(guest.check(ended, 300))
     bench.check((seen.get("key"), seen.get("after"), seen.get("same")) == ("00000000", "ok", "1"),
                 f"the TPM of the guest that was paused: {seen}")
     _check_reboot(bench, "sleeper")

@@ -11,17 +11,18 @@ TREE = Path(__file__).resolve().parents[3]
 PROGRAM = "lab-cheat"
 INITRD = "/run/lab/initrd-cheat"
 # The guest's kernel is the dom0's, and its libraries come from there as well. The kernel unpacks one archive
-# after the other.
-MAKE_INITRD = f"""set -e
-rm -rf /run/lab/extra && mkdir -p /run/lab/extra/usr/bin /run/lab/extra/lib/modules && cd /run/lab/extra
+# after the other. Not made in /run, where nothing may be executed, not even by ldd.
+MAKE_INITRD = f"""set -e -o pipefail
+rm -rf /dev/shm/extra && mkdir -p /dev/shm/extra/usr/bin /dev/shm/extra/lib/modules && cd /dev/shm/extra
 cp /run/lab/{PROGRAM} usr/bin/
-for library in $(ldd usr/bin/{PROGRAM} | grep -o '/[^ ]*'); do
+libraries=$(ldd usr/bin/{PROGRAM} | grep -o '/[^ ]*')
+for library in $libraries; do
     mkdir -p .$(dirname $library) && cp -L $library .$library
 done
 cp $(modinfo -n xen-evtchn) lib/modules/90-xen-evtchn.ko
 cp $(modinfo -n xen-gntalloc) lib/modules/91-xen-gntalloc.ko
 {{ cat /srv/lab/initrd; find . | cpio --quiet -o -H newc -R 0:0; }} >{INITRD}
-rm -rf /run/lab/extra
+rm -rf /dev/shm/extra
 """
 
 
