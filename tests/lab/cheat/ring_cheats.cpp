@@ -172,7 +172,9 @@ void pages(Cheater& guest, Milliseconds time, Tally& tally) {
 
 // Commands that nobody hears of, and at last an event for all of them.
 void silent(Cheater& guest, Milliseconds time, Tally& tally) {
-    guest.transmit(command());  // whatever the connection itself rang for
+    // Whatever the connection itself rang for, and the engine's second look after a command.
+    guest.transmit(command());
+    std::this_thread::sleep_for(Milliseconds(500));
     guest.put(submit(command().size()), command());
     std::this_thread::sleep_for(time);
     tally["unheard"] = guest.page().state() == state::submit ? "1" : "0";

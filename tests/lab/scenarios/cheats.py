@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from xenlab import guestprogram, vtpm
 from xenlab.dom0load import Load, Meter
@@ -17,8 +18,10 @@ CHEAT_S = 8
 HONEST_S = 5
 MIN_SAMPLES = 300
 QUIET_TIMES = 3
-# The honest guest's 99th percentile beside a cheat, against its own on the same host when nobody cheats.
+# The honest guest's latencies beside a cheat, against its own on the same host when nobody cheats. On a busy machine
+# the emulation alone makes a 99th percentile of ten times the median, so the median has a bound of its own.
 MAX_P99 = 3.0
+MAX_P50 = 2.0
 # vtpmd@.service gives a guest one processor; the rest is what a share measured over seconds is off by.
 MAX_GUEST = 1.1
 # What nothing is done for: events that announce no command.
@@ -39,13 +42,20 @@ FAILED = "failure mode until it is shut down"
 Tally = dict[str, str]
 
 
+class Latency(NamedTuple):
+    """Of the honest guest's commands, in microseconds."""
+
+    p50: int
+    p99: int
+
+
 class Bench:
     """The guests, and what is found out about them. All findings are told, not only the first."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.findings: list[str] = []
-        self.quiet = 0
+        self.quiet = Latency(0, 0)
         self.quiet_dom0 = 0.0
         self.pcr = ""
         initrd = guestprogram.install(lab)
@@ -67,14 +77,20 @@ class Bench:
         if not condition:
             self.findings.append(otherwise)
 
-    def measure(self, what: str) -> int:
-        """Times the honest guest's commands; returns the 99th percentile in microseconds."""
+    def measure(self, what: str) -> Latency:
+        """Times the honest guest's commands."""
         seen = tally(self.guests["honest"].check(f"lab-cheat measure {HONEST_S}"))
         self.check(seen["failed"] == "0", f"{what}: {seen['failed']} of the honest guest's commands failed")
         self.check(int(seen["count"]) >= MIN_SAMPLES, f"{what}: the honest guest had {seen['count']} answers only")
-        times = f", {int(seen['p99']) / self.quiet:.2f} times the quiet p99" if self.quiet else ""
-        step(f"  honest: {seen['count']} commands, p50 {seen['p50']} us, p99 {seen['p99']} us, max {seen['max']} us{times}")
-        return int(seen["p99"])
+        step(f"  honest: {seen['count']} commands, p50 {seen['p50']} us, p99 {seen['p99']} us, max {seen['max']} us")
+        return Latency(int(seen["p50"]), int(seen["p99"]))
+
+    def check_latency(self, what: str, seen: Latency) -> None:
+        """Compares with what it was when nobody cheated."""
+        p50, p99 = seen.p50 / self.quiet.p50, seen.p99 / self.quiet.p99
+        step(f"  against quiet: p50 {p50:.2f}, p99 {p99:.2f}")
+        self.check(p50 <= MAX_P50, f"{what}: the honest guest's p50 is {seen.p50} us, quiet it was {self.quiet.p50} us")
+        self.check(p99 <= MAX_P99, f"{what}: the honest guest's p99 is {seen.p99} us, quiet it was {self.quiet.p99} us")
 
     def _unharmed(self) -> tuple[int, int, int]:
         domid = self.guests["honest"].domid
@@ -114,7 +130,8 @@ def run(lab: Lab) -> None:
 def _measure_quiet(bench: Bench) -> None:
     step("the honest guest alone")
     meter = Meter(bench.lab, bench.cheat.domid)
-    bench.quiet = sorted(bench.measure("quiet") for _ in range(QUIET_TIMES))[QUIET_TIMES // 2]
+    seen = [bench.measure("quiet") for _ in range(QUIET_TIMES)]
+    bench.quiet = Latency(*(sorted(values)[QUIET_TIMES // 2] for values in zip(*seen, strict=True)))
     load = meter.load()
     bench.quiet_dom0 = load.dom0
     step(f"  {load}")
@@ -127,13 +144,12 @@ def _cheat(bench: Bench, name: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         cheating = pool.submit(bench.cheat.check, f"lab-cheat {name} {CHEAT_S}", 400)
         time.sleep(1)
-        p99 = bench.measure(name)
+        latency = bench.measure(name)
         load = meter.load()
         seen = tally(cheating.result())
     step(f"  cheat: {' '.join(f'{key}={value}' for key, value in seen.items() if key != 'pcr')}")
     step(f"  {load}")
-    slow = f"{name}: the honest guest's p99 is {p99} us, quiet it was {bench.quiet} us"
-    bench.check(p99 <= MAX_P99 * bench.quiet, slow)
+    bench.check_latency(name, latency)
     _check_load(bench, name, load)
     _check_own_tpm(bench, name, seen, bench.lab.journal(vtpm.unit(bench.cheat.domid), since=cursor))
     bench.check_unharmed(name)
