@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <stdexcept>
 
+#include "empty_events.h"
+
 namespace vtpm::engine_program {
 
 CancelWatcher::CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events)
@@ -69,21 +71,27 @@ void CancelWatcher::run() {
 }
 
 // Until the wake-up. An event that is no CANCEL is only an early look at what the main thread will
-// see on the page by itself.
+// see on the page by itself; after one the bell is not heard for a moment, see EmptyEvents.
 void CancelWatcher::watch() {
     std::array<pollfd, 2> wanted = {pollfd{wake_.get(), POLLIN, 0},
                                     pollfd{events_.fd(), POLLIN, 0}};
+    bool deaf = false;
     for (;;) {
         if (ring_.cancel_requested())
             engine_->cancel();
-        if (::poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR)
+        const nfds_t count = deaf ? 1 : wanted.size();
+        const int milliseconds = deaf ? static_cast<int>(EmptyEvents::pause.count()) : -1;
+        wanted[1].revents = 0;
+        if (::poll(wanted.data(), count, milliseconds) < 0 && errno != EINTR)
             return;
+        deaf = false;
         if (wanted[0].revents != 0)
             return;
         if (wanted[1].revents == 0)
             continue;
         if ((wanted[1].revents & POLLIN) == 0 || !events_.consume())
             return;
+        deaf = true;
     }
 }
 

@@ -81,18 +81,29 @@ void Service::fail_tpm(tpm::Version version) {
 }
 
 Result<void> Service::wait() {
-    std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
-                                    pollfd{serving_ ? ring_.events.fd() : -1, POLLIN, 0}};
+    const auto now = std::chrono::steady_clock::now();
     const bool look = serving_ && look_again_;
-    if (::poll(wanted.data(), wanted.size(), look ? 0 : -1) < 0) {
+    const bool deaf = now < empty_events_.deaf_until();
+    std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
+                                    pollfd{serving_ && !deaf ? ring_.events.fd() : -1, POLLIN, 0}};
+    int milliseconds = look ? 0 : -1;
+    if (serving_ && deaf && !look) {
+        const auto left = empty_events_.deaf_until() - now;
+        milliseconds = static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count());
+    }
+    if (::poll(wanted.data(), wanted.size(), milliseconds) < 0) {
         if (errno == EINTR)
             return {};
         return fail_errno("poll", errno);
     }
-    if (wanted[1].revents != 0)
+    const bool event = wanted[1].revents != 0;
+    if (event)
         VTPM_CHECK(ring_.events.consume());
-    if (wanted[1].revents != 0 || look)
-        VTPM_CHECK(serve_ring());
+    if (event || look) {
+        VTPM_TRY(const bool command, serve_ring());
+        if (event)
+            empty_events_.taken(command, std::chrono::steady_clock::now());
+    }
     if (wanted[0].revents != 0)
         return obey();
     return {};
@@ -100,17 +111,17 @@ Result<void> Service::wait() {
 
 // Commands in a row for as long as a turn lasts. If it ends with the guest not done, the next
 // wait() only looks: the event that announced the next command may have been taken already.
-Result<void> Service::serve_ring() {
+Result<bool> Service::serve_ring() {
     const auto end = std::chrono::steady_clock::now() + ring_turn;
     look_again_ = false;
-    for (;;) {
+    for (bool any = false;; any = true) {
         VTPM_TRY(const auto served, ring_.ring.serve(*server_));
         if (served == xen::Served::nothing)
-            return {};
+            return any;
         if (std::chrono::steady_clock::now() < end)
             continue;
         look_again_ = true;
-        return {};
+        return true;
     }
 }
 

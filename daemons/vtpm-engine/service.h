@@ -9,6 +9,7 @@
 
 #include "cancel_watcher.h"
 #include "command_server.h"
+#include "empty_events.h"
 #include "state_client.h"
 #include "vtpm/wire/channel.h"
 #include "vtpm/wire/messages.pb.h"
@@ -36,7 +37,7 @@ class Service {
     Result<wire::proto::Ready> start_tpm(tpm::Version version, SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);
     Result<void> wait();
-    Result<void> serve_ring();
+    Result<bool> serve_ring();  // was there a command?
     Result<void> obey();
     Result<void> hand_over();
     Result<void> power_off();
@@ -49,6 +50,7 @@ class Service {
     std::unique_ptr<CommandServer> server_;
     bool serving_ = true;      // the ring is there
     bool look_again_ = false;  // the guest may have another command on the page
+    EmptyEvents empty_events_;
     bool ended_ = false;
 };
 

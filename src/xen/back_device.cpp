@@ -120,16 +120,19 @@ Result<void> BackDevice::look_and_act(Moment now) {
 }
 
 // A reading during which no event came, so that frontend_writes_ counts exactly the writes up to
-// the state that was read. A guest that writes faster than we read gets the last reading.
+// the state that was read. A guest that writes faster than we read gets the last reading, and no
+// connection by it.
 Result<DeviceView> BackDevice::settled_view(Moment now) {
     constexpr int attempts = 4;
     for (int attempt = 1;; ++attempt) {
-        VTPM_TRY(const auto view, nodes_.look());
+        VTPM_TRY(auto view, nodes_.look());
         VTPM_TRY(const bool disturbed, take_events());
         if (!disturbed)
             return view;
+        looks_.take(now);
         if (attempt == attempts) {
             wake_at(now);
+            view.settled = false;
             return view;
         }
     }

@@ -33,6 +33,13 @@ Result<void> BackDevice::take_offer(const DeviceView& view, Moment now) {
     const auto ring = nodes_.offered_ring();
     if (!ring && ring.error().code != Errc::malformed)
         return tl::make_unexpected(ring.error());
+    // Since its state was read, the guest may have begun another connection, and these are that
+    // one's numbers: connected now, its 3 and 4 still to come would look like yet another offer.
+    VTPM_TRY(const bool disturbed, take_events());
+    if (disturbed || !view.settled) {
+        wake_at(now);
+        return {};
+    }
     if (ring && ring_ && !offered_anew(view, *ring))
         return show_connected(view, now);
 

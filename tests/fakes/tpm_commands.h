@@ -95,6 +95,9 @@ inline Bytes nv_read(std::uint16_t size, std::uint32_t index = nv_index) {
     return authorised(0x14E, ByteWriter().u32(index).u32(index).take(),
                       ByteWriter().u16(size).u16(0).take());
 }
+inline Bytes flush_context(ByteView handle) {
+    return command(0x8001, 0x165, ByteWriter().bytes(handle).take());
+}
 // An RSA-2048 storage key: a search for primes, the longest that one command can take
 inline Bytes create_primary_rsa(std::uint8_t unique, std::uint32_t hierarchy = owner) {
     const Bytes area = ByteWriter()

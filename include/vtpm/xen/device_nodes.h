@@ -21,6 +21,7 @@ struct DeviceView {
     bool online = true;  // false: the toolstack wants the device gone
     bool frontend_present = false;
     std::optional<XenbusState> frontend;
+    bool settled = true;  // nothing has changed while it was read
 };
 
 class DeviceNodes {

@@ -19,11 +19,12 @@ class GuestConfig:
     kind: str = "pv"
     vtpm: str = ""
     memory_mib: int = 192
+    ramdisk: str = "/srv/lab/initrd"
 
     def text(self) -> str:
         """Returns it as xl reads it."""
         return (f'name="{self.name}"\ntype="{self.kind}"\nmemory={self.memory_mib}\nvcpus=1\n'
-                'kernel="/srv/lab/vmlinux"\nramdisk="/srv/lab/initrd"\nextra="console=hvc0"\n'
+                f'kernel="/srv/lab/vmlinux"\nramdisk="{self.ramdisk}"\nextra="console=hvc0"\n'
                 f'on_reboot="restart"\non_crash="destroy"\n{self.vtpm}\n')
 
 

@@ -139,9 +139,10 @@ class Lab:
         return self.check("journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'")
 
     def create_guest(self, name: str, kind: str = "pv", vtpm: str = "", ready: bool = True,
-                     timeout: float = 180) -> Guest:
+                     timeout: float = 180, ramdisk: str = "/srv/lab/initrd") -> Guest:
         """Starts a guest and waits for its agent. vtpm: the line that `vtpmctl create` printed."""
-        guest = self._start_guest(name, kind, vtpm)
+        config = GuestConfig(name, kind, vtpm, ramdisk=ramdisk)
+        guest = self._start_guest(config)
         try:
             if ready:
                 guest.wait_ready(timeout)
@@ -151,15 +152,15 @@ class Lab:
             say(f"  QEMU's emulation of nested SVM broke guest {name}, as it does now and then: starting it again")
             guest.wait_gone()
             self.guests.remove(guest)
-            guest = self._start_guest(name, kind, vtpm)
+            guest = self._start_guest(config)
             guest.wait_ready(timeout)
         return guest
 
-    def _start_guest(self, name: str, kind: str, vtpm: str) -> Guest:
-        status, out = self.try_create(GuestConfig(name, kind, vtpm))
+    def _start_guest(self, config: GuestConfig) -> Guest:
+        status, out = self.try_create(config)
         if status != 0:
-            raise LabError(f"xl create {name} failed:\n{out}")
-        guest = Guest(self, name)
+            raise LabError(f"xl create {config.name} failed:\n{out}")
+        guest = Guest(self, config.name)
         self.guests.append(guest)
         return guest
 

@@ -181,3 +181,21 @@ TEST_CASE("a guest that writes during every reading does not keep the toolstack 
     }
     CHECK(bench.own_state() == "6");
 }
+
+TEST_CASE("a guest that writes during every reading has no more of them") {
+    BackDeviceBench bench;
+    bench.connect();
+    unsigned readings = 0;
+    bench.store.after_read = [&](const std::string& path) {
+        if (path != bench.frontend + "/state")
+            return;
+        ++readings;
+        bench.guest("2");
+    };
+    bench.guest("2");
+    for (int i = 0; i < 1000; ++i) {
+        REQUIRE(bench.device.update(bench.now));
+        bench.now += 1ms;
+    }
+    CHECK(readings <= 64 + 50 + 4);
+}

@@ -262,6 +262,48 @@ TEST_CASE("a write that comes between our reads is not counted twice") {
     CHECK(bench.owner.calls == Calls{"connect 8:12"});
 }
 
+TEST_CASE("numbers that were read after an older connection's state are one connection") {
+    BackDeviceBench bench;
+    bench.connect();
+    bool written = false;
+    bench.store.after_read = [&](const std::string& path) {
+        if (written || !path.ends_with("/feature-protocol-v2"))
+            return;
+        written = true;
+        bench.guest("6");
+        bench.guest("1");
+        bench.offer("9", "14");
+    };
+    bench.tree.fire("@releaseDomain");
+    bench.run();
+    REQUIRE(written);
+    bench.guest("4");
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect", "connect 9:14"});
+    CHECK(bench.own_state() == "4");
+}
+
+TEST_CASE("a reading that never settles connects nothing") {
+    BackDeviceBench bench;
+    bench.bring_up();
+    bench.offer("8", "12");
+    // Four readings see the 3; during the last one the guest begins anew, up to the numbers.
+    int readings = 0;
+    bench.store.after_read = [&](const std::string& path) {
+        if (path != bench.frontend + "/state" || ++readings > 4)
+            return;
+        bench.guest(readings < 4 ? "3" : "1");
+        bench.tree.write(bench.frontend + "/ring-ref", "9");
+    };
+    REQUIRE(bench.device.update(bench.now));
+    REQUIRE(readings == 4);
+    bench.guest("3");
+    bench.run();
+    bench.guest("4");
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 9:12"});
+}
+
 TEST_CASE("what changes after it was read is looked at again, whose event it was") {
     BackDeviceBench bench;
     bench.connect();

@@ -1,0 +1,78 @@
+#include <algorithm>
+#include <array>
+#include <thread>
+
+#include "cheats.h"
+
+namespace vtpm::cheat {
+namespace {
+
+// vtpmd starts at most one engine a second for a guest, after the first few.
+constexpr Milliseconds one_connection{1100};
+
+void offer(Cheater& guest, const std::string& ring_ref) {
+    guest.write("ring-ref", ring_ref);
+    guest.write("state", "3");
+}
+
+}  // namespace
+
+void orders(Cheater& guest, Milliseconds time, Tally& tally) {
+    const auto pause = time / 600;
+    std::array<char, 5> order = {'1', '3', '4', '5', '6'};
+    unsigned writes = 0;
+    do {
+        for (const char state : order) {
+            guest.write("state", std::string(1, state));
+            std::this_thread::sleep_for(pause);
+            ++writes;
+        }
+    } while (std::next_permutation(order.begin(), order.end()));
+    tally["writes"] = std::to_string(writes);
+}
+
+// As fast as xenstore takes it; the values that no back end may swallow among good ones.
+void rewrites(Cheater& guest, Milliseconds time, Tally& tally) {
+    const std::string long_one(2000, '9');
+    const auto end = Clock::now() + time;
+    unsigned writes = 0;
+    while (Clock::now() < end) {
+        for (const std::string& value :
+             {std::string("2"), std::string("0"), std::string("-1"), std::string("4294967295"),
+              std::string("0x10"), std::string(""), long_one, std::string("8 9")}) {
+            guest.write("ring-ref", value);
+            guest.write("event-channel", value);
+            guest.write("state", writes % 32 == 0 ? "3" : "4");
+            writes += 3;
+        }
+        // A good ring, in the middle of it, for the next round to take away.
+        required(guest.device().offer());
+        writes += 2;
+    }
+    tally["writes"] = std::to_string(writes);
+}
+
+void grants(Cheater& guest, Milliseconds time, Tally& tally) {
+    const auto end = Clock::now() + time;
+    unsigned rounds = 0;
+    for (; Clock::now() < end; ++rounds) {
+        guest.connect();
+        required(guest.grants().revoke());
+        for (int i = 0; i < 100; ++i)
+            guest.ring();
+        // Granted again, while the old mapping lives: the same page's number, then others.
+        const auto read_only = guest.grants().grant(0, Access::read_only);
+        const auto foreign = guest.grants().grant(1, Access::read_write);
+        for (const auto& ref : {read_only, foreign}) {
+            if (!ref)
+                throw std::runtime_error(ref.error().context);
+            offer(guest, std::to_string(*ref));
+            std::this_thread::sleep_for(one_connection);
+        }
+        offer(guest, std::to_string(2 + rounds % 6));  // reserved, and granted to nobody
+        std::this_thread::sleep_for(one_connection);
+    }
+    tally["rounds"] = std::to_string(rounds);
+}
+
+}  // namespace vtpm::cheat

@@ -1,0 +1,46 @@
+"""Gets tests/lab/cheat into guests: builds it, and makes an initramfs for them that has it."""
+
+import subprocess
+from pathlib import Path
+
+from . import cache
+from .lab import Lab
+from .say import timed
+
+TREE = Path(__file__).resolve().parents[3]
+PROGRAM = "lab-cheat"
+INITRD = "/run/lab/initrd-cheat"
+# The guest's kernel is the dom0's, and its libraries come from there as well. The kernel unpacks one archive
+# after the other. Not made in /run, where nothing may be executed, not even by ldd.
+MAKE_INITRD = f"""set -e -o pipefail
+rm -rf /dev/shm/extra && mkdir -p /dev/shm/extra/usr/bin /dev/shm/extra/lib/modules && cd /dev/shm/extra
+cp /run/lab/{PROGRAM} usr/bin/
+libraries=$(ldd usr/bin/{PROGRAM} | grep -o '/[^ ]*')
+for library in $libraries; do
+    mkdir -p .$(dirname $library) && cp -L $library .$library
+done
+cp $(modinfo -n xen-evtchn) lib/modules/90-xen-evtchn.ko
+cp $(modinfo -n xen-gntalloc) lib/modules/91-xen-gntalloc.ko
+{{ cat /srv/lab/initrd; find . | cpio --quiet -o -H newc -R 0:0; }} >{INITRD}
+rm -rf /dev/shm/extra
+"""
+
+
+def install(lab: Lab) -> str:
+    """Returns the path, in the dom0, of an initramfs whose guests have the program in their PATH."""
+    lab.agent.put(f"/run/lab/{PROGRAM}", _build().read_bytes(), 0o755)
+    lab.check(MAKE_INITRD)
+    return INITRD
+
+
+def _build() -> Path:
+    directory = cache.root() / "guest-program"
+    configure = ["cmake", "-G", "Ninja", "-S", TREE, "-B", directory, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
+    build = ["cmake", "--build", directory, "--target", PROGRAM]
+    with timed(f"building {PROGRAM}"):
+        subprocess.run([TREE / "tests/deps"], check=True, stdout=subprocess.DEVNULL)
+        for command in (configure, build):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if done.returncode != 0:
+                raise RuntimeError(f"{PROGRAM} could not be built:\n{done.stdout[-3000:]}")
+    return directory / "tests/lab/cheat" / PROGRAM
