@@ -20,15 +20,23 @@ using wire::proto::Report;
 constexpr std::chrono::seconds order_time{30};
 // A guest that never pauses must not keep vtpmd from being heard.
 constexpr std::chrono::milliseconds ring_turn{50};
+// How long one command waits for a manager that is being restarted. A guest gives a short command
+// of TPM 1.2 2 s.
+constexpr std::chrono::milliseconds channel_patience{1500};
 
 }  // namespace
+
+Service::Service(Ring ring, wire::Channel& doorman, StateClient& state)
+    : ring_(ring), doorman_(doorman), state_(state) {
+    state_.on_loss([this] { return await_channel(); });
+}
 
 Result<void> Service::run() {
     VTPM_CHECK(power_on());
     // A command may have been on the page before the event channel was bound.
     VTPM_CHECK(serve_ring());
     while (!ended_)
-        VTPM_CHECK(wait());
+        VTPM_CHECK(put_off_ ? obey() : wait());
     return {};
 }
 
@@ -115,7 +123,10 @@ Result<void> Service::serve_ring() {
 }
 
 Result<void> Service::obey() {
-    VTPM_TRY(const auto frame, doorman_.receive(order_time));
+    auto next = put_off_ ? Result<wire::Frame>(std::move(*put_off_))
+                         : doorman_.receive_with_descriptor(order_time);
+    put_off_.reset();
+    VTPM_TRY(auto frame, std::move(next));
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
     switch (order.body_case()) {
         case Order::kQuiesce: {
@@ -129,9 +140,45 @@ Result<void> Service::obey() {
             return hand_over();
         case Order::kPowerOff:
             return power_off();
+        case Order::kAttach:
+            return attach(std::move(frame.descriptor));
         default:
             return fail(Errc::malformed, "an order of no known kind");
     }
+}
+
+// What is owed is committed at once; a guest that has to know is told by its next command.
+Result<void> Service::attach(Fd socket) {
+    waited_ = false;
+    if (const auto owed = state_.attach(std::move(socket)); !owed)
+        spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
+    Report report;
+    report.mutable_attached();
+    return doorman_.send(report);
+}
+
+// In the middle of a command. vtpmd brings the channel when the manager is there again; whatever
+// else it orders has to wait for the command's end.
+std::optional<Fd> Service::await_channel() {
+    if (!serving_ || waited_ || put_off_)
+        return std::nullopt;
+    pollfd wanted{doorman_.fd(), POLLIN, 0};
+    if (::poll(&wanted, 1, static_cast<int>(channel_patience.count())) <= 0) {
+        waited_ = true;
+        return std::nullopt;
+    }
+    auto frame = doorman_.receive_with_descriptor(order_time);
+    if (!frame)
+        return std::nullopt;  // and so will be the next order, which ends us
+    const auto order = wire::parse<Order>(*frame);
+    if (!order || !order->has_attach()) {
+        put_off_ = std::move(*frame);
+        return std::nullopt;
+    }
+    Report report;
+    report.mutable_attached();
+    (void)doorman_.send(report);
+    return std::move(frame->descriptor);
 }
 
 // The lasting state must be on the disk before the next engine loads it.

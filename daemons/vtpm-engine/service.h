@@ -25,8 +25,7 @@ struct Ring {
 
 class Service {
   public:
-    Service(Ring ring, wire::Channel& doorman, StateClient& state)
-        : ring_(ring), doorman_(doorman), state_(state) {}
+    Service(Ring ring, wire::Channel& doorman, StateClient& state);
 
     // Returns when the TPM has ended in order; an error is a reason for vtpmd to call it dead.
     Result<void> run();
@@ -38,6 +37,8 @@ class Service {
     Result<void> wait();
     Result<void> serve_ring();
     Result<void> obey();
+    Result<void> attach(Fd socket);
+    std::optional<Fd> await_channel();
     Result<void> hand_over();
     Result<void> power_off();
     Result<void> report_failure(const Error& error);
@@ -50,6 +51,8 @@ class Service {
     bool serving_ = true;      // the ring is there
     bool look_again_ = false;  // the guest may have another command on the page
     bool ended_ = false;
+    bool waited_ = false;  // in vain, for a channel in the place of the one that is lost
+    std::optional<wire::Frame> put_off_;  // an order that came while we waited
 };
 
 }  // namespace vtpm::engine_program

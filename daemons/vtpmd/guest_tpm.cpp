@@ -86,6 +86,9 @@ void GuestTpm::on_engine() {
         return engine_died(report.error().context);
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
+    } else if (report->has_attached()) {
+        spdlog::info("instance {} ({}): the TPM of domain {} has its manager again",
+                     uuid_.to_string(), instance_.name, guest_.domain);
     } else if (report->has_failure() && !ready_ && !std::exchange(reported_failure_, true)) {
         not_started(report->failure());
     } else {
@@ -166,11 +169,8 @@ void GuestTpm::tick(Clock::time_point now) {
         return;
     retry_at_.reset();
     if (manager_.fd() < 0) {
-        if (manager_.open(uuid_, guest_, std::chrono::seconds(1))) {
-            spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
-        } else {
-            retry_at_ = now + retry_interval;
-        }
+        if (const auto held = hold_again(); !held)
+            retry_at_ = now + manager_interval;
     }
     if (engine_ || !ring_)
         return;
@@ -179,6 +179,32 @@ void GuestTpm::tick(Clock::time_point now) {
                       log::printable(started.error().context));
         retry_at_ = now + retry_interval;
     }
+}
+
+// vtpmmgrd is there again: the hold on the instance, and for the engine a channel to it.
+Result<void> GuestTpm::hold_again() {
+    const auto opened = manager_.open(uuid_, guest_, std::chrono::seconds(1));
+    if (!opened && opened.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other) {
+        // Two engines of one instance must not both go on.
+        if (engine_ && power_ == Power::on) {
+            give_up_engine();
+            ready_ = false;
+            lose_power("another guest has taken its instance meanwhile");
+        }
+    }
+    VTPM_CHECK(opened);
+    taken_by_other_ = 0;
+    spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
+    if (!engine_)
+        return {};
+    auto channel = manager_.attach_engine();
+    if (!channel) {
+        manager_.close();
+        return tl::make_unexpected(channel.error());
+    }
+    // If it cannot be told, it is dead, and that will show.
+    (void)engine_->attach(std::move(*channel));
+    return {};
 }
 
 void GuestTpm::disconnect() {
@@ -222,15 +248,15 @@ void GuestTpm::gone() {
     manager_.close();
 }
 
-// The engine's own channel broke with it: commits fail from now on, what needs none goes on. The
-// hold is taken again as soon as the manager is back, so that nobody else gets the instance
-// meanwhile.
+// The engine's own channel broke with it: commits wait a little and then fail, what needs none goes
+// on. The hold is taken again as soon as the manager is back, so that nobody else gets the instance
+// meanwhile, and the engine gets a new channel.
 void GuestTpm::on_manager() {
     manager_.close();
     retry_at_ = Clock::now();
     spdlog::error(
-        "instance {} ({}): vtpmmgrd is gone; the TPM of domain {} refuses what would "
-        "change its lasting state until the guest is started again",
+        "instance {} ({}): vtpmmgrd is gone; until it is back the TPM of domain {} refuses what "
+        "would change its lasting state",
         uuid_.to_string(), instance_.name, guest_.domain);
 }
 

@@ -58,9 +58,12 @@ class GuestTpm : public xen::BackDeviceOwner {
   private:
     enum class Power { off, on, failed };
     static constexpr std::chrono::seconds retry_interval{3};
+    static constexpr std::chrono::milliseconds manager_interval{300};
+    static constexpr int max_taken_by_other = 20;
 
     Result<void> start_engine(const xen::RingAddress& ring);
     Result<Fd> engine_channel();
+    Result<void> hold_again();
     void take_over();
     void note_ready();
     void give_up_engine();
@@ -83,6 +86,7 @@ class GuestTpm : public xen::BackDeviceOwner {
     std::optional<EngineProcess> engine_;
     bool reported_failure_ = false;  // by this engine
     RateBound deaths_{2, retry_interval};
+    int taken_by_other_ = 0;      // times in a row that we found our instance in another's hands
     SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
     std::optional<Clock::time_point> retry_at_;
 };

@@ -113,12 +113,58 @@ TEST_CASE("an acknowledged write outlives a killed manager") {
         CHECK(run(bench.guest, v20::nv_write(Bytes(32, 0x11))) == nv_unavailable);
         CHECK(run(bench.guest, v20::pcr_read(0)) == success);
         CHECK(run(bench.guest, v20::get_random(16)) == success);
+        // It was not forgotten, either: the guest goes on from it.
+        CHECK(run(bench.guest, v20::nv_write(value)) == nv_unavailable);
     }
     bench.host.start_manager();
     CHECK(bench.guest.destroy());
     SimGuest again(bench.host, 6, bench.uuid);
     boot(again);
     CHECK(read_nv(again, 32) == value);
+    CHECK(again.destroy());
+}
+
+TEST_CASE("a restarted manager serves the guests that run on") {
+    Bench bench;
+    boot(bench.guest);
+    store_value(bench.guest);
+    REQUIRE(run(bench.guest, v20::pcr_extend(pcr, 0xA5)) == success);
+    const Bytes extended = read_pcr(bench.guest, pcr);
+    const pid_t engine = bench.guest.engine_pid();
+    const Bytes newer(32, 0x77);
+    bench.host.kill_manager();
+    SECTION("a command that writes meanwhile waits for it") {
+        std::thread admin([&] {
+            std::this_thread::sleep_for(300ms);
+            bench.host.start_manager();
+        });
+        CHECK(run(bench.guest, v20::nv_write(newer)) == success);
+        admin.join();
+    }
+    SECTION("what could not be written in time is written when it is back") {
+        CHECK(run(bench.guest, v20::nv_write(newer)) == nv_unavailable);
+        bench.host.start_manager();
+        CHECK(soon([&] { return run(bench.guest, v20::nv_read(32)) == success; }));
+    }
+    SECTION("again and again") {
+        for (int i = 0; i < 3; ++i) {
+            bench.host.start_manager();
+            REQUIRE(run(bench.guest, v20::nv_write(Bytes(32, static_cast<std::uint8_t>(i)))) ==
+                    success);
+            bench.host.kill_manager();
+        }
+        bench.host.start_manager();
+        REQUIRE(run(bench.guest, v20::nv_write(newer)) == success);
+    }
+    CHECK(bench.host.show(bench.uuid).in_use());
+    CHECK(read_nv(bench.guest, 32) == newer);
+    CHECK(read_pcr(bench.guest, pcr) == extended);
+    CHECK(bench.guest.engine_pid() == engine);
+    CHECK(bench.guest.power_off());
+
+    SimGuest again(bench.host, 6, bench.uuid);
+    boot(again);
+    CHECK(read_nv(again, 32) == newer);
     CHECK(again.destroy());
 }
 
