@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "failed_tpm.h"
+#include "suspended_state.h"
 #include "vtpm/base/log.h"
 #include "vtpm/engine/libtpms_engine.h"
 #include "vtpm/wire/failure.h"
@@ -50,7 +51,7 @@ Result<void> Service::power_on() {
         fail_tpm(version);
         return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
     }
-    const auto started = start_tpm(version, std::move(frame.payload));
+    const auto started = start_tpm(version, order.power_on(), std::move(frame.payload));
     if (!started) {
         fail_tpm(version);
         return report_failure(started.error());
@@ -60,17 +61,29 @@ Result<void> Service::power_on() {
     return doorman_.send(report);
 }
 
-Result<wire::proto::Ready> Service::start_tpm(tpm::Version version, SecretBytes volatile_state) {
+Result<wire::proto::Ready> Service::start_tpm(tpm::Version version,
+                                              const wire::proto::PowerOn& order,
+                                              SecretBytes volatile_state) {
     const auto begin = std::chrono::steady_clock::now();
     VTPM_TRY(auto loaded, state_.load());
     const bool manufacture = loaded.sequence == 0;
+    const bool put_by = has_suspended_state(loaded.blobs);
+    if (order.resume()) {
+        VTPM_TRY(volatile_state, take_suspended_state(loaded.blobs, order.life()));
+    } else {
+        drop_suspended_state(loaded.blobs);
+    }
     if (manufacture && !volatile_state.empty()) {
         return fail(Errc::corrupt, "volatile state for an instance that was never stored");
     }
     tpm_ = std::make_unique<engine::LibtpmsEngine>();
     VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
                                std::move(volatile_state), std::move(loaded.seed)}));
-    VTPM_CHECK(state_.commit(tpm_->take_changes()));
+    auto changes = tpm_->take_changes();
+    // Of use once: gone before the guest gets an answer.
+    if (put_by)
+        changes.push_back({engine::StateKind::volatile_state, std::nullopt});
+    VTPM_CHECK(state_.commit(std::move(changes)));
     server_ = std::make_unique<CommandServer>(version, std::move(loaded.policy), *tpm_, state_,
                                               ring_.watcher);
     wire::proto::Ready ready;
@@ -138,6 +151,8 @@ Result<void> Service::obey() {
         }
         case Order::kHandOver:
             return hand_over();
+        case Order::kSuspend:
+            return suspend(order.suspend().life());
         case Order::kPowerOff:
             return power_off();
         case Order::kAttach:
@@ -194,6 +209,21 @@ Result<void> Service::hand_over() {
     Report report;
     report.mutable_handed_over();
     return doorman_.send(report, state->view());
+}
+
+Result<void> Service::suspend(std::uint64_t life) {
+    serving_ = false;
+    ended_ = true;
+    auto state = tpm_->volatile_state();
+    if (!state)
+        return report_failure(state.error());
+    auto changes = tpm_->take_changes();
+    changes.push_back(suspended_state(life, *state));
+    if (const auto committed = state_.commit(std::move(changes)); !committed)
+        return report_failure(committed.error());
+    Report report;
+    report.mutable_suspended();
+    return doorman_.send(report);
 }
 
 Result<void> Service::power_off() {

@@ -32,7 +32,8 @@ class Service {
 
   private:
     Result<void> power_on();
-    Result<wire::proto::Ready> start_tpm(tpm::Version version, SecretBytes volatile_state);
+    Result<wire::proto::Ready> start_tpm(tpm::Version version, const wire::proto::PowerOn& order,
+                                         SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);
     Result<void> wait();
     Result<void> serve_ring();
@@ -40,6 +41,7 @@ class Service {
     Result<void> attach(Fd socket);
     std::optional<Fd> await_channel();
     Result<void> hand_over();
+    Result<void> suspend(std::uint64_t life);
     Result<void> power_off();
     Result<void> report_failure(const Error& error);
 

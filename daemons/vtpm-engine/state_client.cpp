@@ -22,7 +22,7 @@ Result<wire::proto::EngineReply> reply_in(const wire::Frame& frame) {
 
 Result<engine::StateKind> kind_from_number(std::uint32_t number) {
     using engine::StateKind;
-    for (const auto kind : {StateKind::permanent, StateKind::saved}) {
+    for (const auto kind : {StateKind::permanent, StateKind::volatile_state, StateKind::saved}) {
         if (number == static_cast<std::uint32_t>(kind))
             return kind;
     }

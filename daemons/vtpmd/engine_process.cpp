@@ -165,6 +165,13 @@ Result<void> EngineProcess::attach(Fd state) {
     return channel_.send(message, {}, state.get());
 }
 
+Result<void> EngineProcess::suspend(std::uint64_t life) {
+    Order message;
+    message.mutable_suspend()->set_life(life);
+    VTPM_TRY(const auto frame, order(message, Report::kSuspended));
+    return {};
+}
+
 Result<void> EngineProcess::power_off() {
     Order message;
     message.mutable_power_off();

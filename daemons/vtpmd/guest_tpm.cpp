@@ -1,6 +1,7 @@
 #include "guest_tpm.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
@@ -8,17 +9,21 @@
 namespace vtpm::doorman {
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-                   PowerRecord record)
+                   PowerRecord record, LifeRecord life)
     : guest_(guest),
       manager_(manager),
       engine_program_(std::move(engine_program)),
       record_(std::move(record)),
+      life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
-void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost) {
+void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance,
+                      std::optional<xen::Beginning> beginning, std::optional<std::uint32_t> life) {
     uuid_ = uuid;
     instance_ = instance;
-    if (power_lost)
+    life_ = life;
+    restored_ = beginning == xen::Beginning::restored;
+    if (!beginning)
         lose_power("vtpmd was restarted and its engine is no more");
 }
 
@@ -56,6 +61,10 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
+    if (restored_ && power_ == Power::off) {
+        order.set_resume(true);
+        order.set_life(life_.value_or(0) - 1);  // that of the save file
+    }
     VTPM_CHECK(engine.power_on(order, volatile_state_));
     ready_ = false;
     reported_failure_ = false;
@@ -104,7 +113,7 @@ void GuestTpm::note_ready() {
 }
 
 void GuestTpm::became_ready(const wire::proto::Ready& ready) {
-    const bool resumed = !volatile_state_.empty();
+    const bool resumed = !volatile_state_.empty() || (restored_ && power_ == Power::off);
     volatile_state_ = SecretBytes();
     power_ = Power::on;
     ready_ = true;
@@ -218,12 +227,51 @@ void GuestTpm::disconnect() {
 }
 
 void GuestTpm::power_off(const xen::DomainLife& last) {
-    end_engine();
+    if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
+        end_engine();
     power_ = Power::off;
+    restored_ = false;
+    if (!last.can_act())  // else the device was detached, and the domain lives on
+        life_record_.remove();
     // A soft reset (kexec of an HVM or PVH guest) goes on in the same domain: no power cycle, and
     // the guest itself picks this reason. The record makes the next vtpmd refuse to start afresh.
     if (last.reason != xen::ShutdownReason::soft_reset)
         record_.remove();
+}
+
+Result<void> GuestTpm::suspend_engine() {
+    const auto end = Clock::now() + suspend_patience;
+    while (manager_.fd() < 0 && !hold_again() && Clock::now() < end)
+        std::this_thread::sleep_for(manager_interval);
+    return engine_->suspend(*life_);
+}
+
+// For the guest that is restored from the file that xl has just written. Whoever gets none, because
+// this cannot be done, has a TPM in failure mode after its restore: it is told so now.
+bool GuestTpm::suspend(const xen::DomainLife& last) {
+    std::string why;
+    if (!engine_ || !ready_ || power_ != Power::on) {
+        why = "it was not at work";
+    } else if (!life_) {
+        why = "this life of the guest has no name of its own";
+    } else if (last.ran_on) {
+        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
+    } else if (const auto suspended = suspend_engine(); !suspended) {
+        why = log::printable(suspended.error().context);
+    } else {
+        spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
+                     uuid_.to_string(), instance_.name, guest_.domain);
+        ring_.reset();
+        retry_at_.reset();
+        ready_ = false;
+        give_up_engine();
+        return true;
+    }
+    spdlog::error(
+        "instance {} ({}): domain {} was suspended, but its TPM could not be: {}; a guest restored "
+        "from this will have a TPM in failure mode until it is shut down and started again",
+        uuid_.to_string(), instance_.name, guest_.domain, why);
+    return false;
 }
 
 void GuestTpm::stop() {

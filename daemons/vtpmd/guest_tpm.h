@@ -3,7 +3,9 @@
 //   off --connect, engine ready--> on --disconnect--> on (the engine is quiesced)
 //        on --connect--> hand-over: a new engine goes on where the quiesced one stood
 //        on --the engine dies--> failed: an engine that answers "failure mode", until power_off
-//   power_off ends all of it. What volatile state there was is gone with it, as with a real TPM.
+//   power_off ends all of it. What volatile state there was is gone with it, as with a real TPM,
+//        unless the guest was suspended: then it lies in the vault, for a guest that is restored
+//        from the save file of this suspend, and for no other (docs/decisions/0009).
 //
 // An engine that dies before it is ready has answered nothing: nothing is lost, what it was given
 // is still here, and another may be started. Once it was ready, its death loses the PCRs.
@@ -18,9 +20,11 @@
 #include "engine_log.h"
 #include "engine_process.h"
 #include "guest_device.h"
+#include "life_record.h"
 #include "manager_client.h"
 #include "power_record.h"
 #include "vtpm/xen/back_device_owner.h"
+#include "vtpm/xen/domain_origin.h"
 
 namespace vtpm::doorman {
 
@@ -29,10 +33,13 @@ class GuestTpm : public xen::BackDeviceOwner {
     using Clock = std::chrono::steady_clock;
 
     GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-             PowerRecord record);
+             PowerRecord record, LifeRecord life);
 
-    // The instance was opened; power_lost: an earlier vtpmd's engine is no more.
-    void opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost);
+    // The instance was opened for a guest whose life began like this; none: an earlier vtpmd has
+    // served it, and its engine is no more. `life`: the incarnation, if it tells this life from all
+    // others.
+    void opened(const Uuid& uuid, const OpenedInstance& instance,
+                std::optional<xen::Beginning> beginning, std::optional<std::uint32_t> life);
 
     Result<void> connect(const xen::RingAddress& ring) override;
     void disconnect() override;
@@ -60,6 +67,8 @@ class GuestTpm : public xen::BackDeviceOwner {
     static constexpr std::chrono::seconds retry_interval{3};
     static constexpr std::chrono::milliseconds manager_interval{300};
     static constexpr int max_taken_by_other = 20;
+    // For a manager that is being restarted while a guest is saved. xl has let go of us by then.
+    static constexpr std::chrono::seconds suspend_patience{5};
 
     Result<void> start_engine(const xen::RingAddress& ring);
     Result<Fd> engine_channel();
@@ -72,15 +81,20 @@ class GuestTpm : public xen::BackDeviceOwner {
     void engine_died(const std::string& why);
     void lose_power(const std::string& why);
     void end_engine();
+    bool suspend(const xen::DomainLife& last);
+    Result<void> suspend_engine();
 
     GuestDevice guest_;
     ManagerClient& manager_;
     std::string engine_program_;
     PowerRecord record_;
+    LifeRecord life_record_;
     Uuid uuid_;
     OpenedInstance instance_{"?", tpm::Version::v1_2};
     Power power_ = Power::off;
-    bool ready_ = false;  // the engine's TPM runs, and may have answered the guest
+    std::optional<std::uint32_t> life_;  // its name, if it has one
+    bool restored_ = false;              // and the TPM has to go on where it was suspended
+    bool ready_ = false;                 // the engine's TPM runs, and may have answered the guest
     std::optional<xen::RingAddress> ring_;  // while connected
     EngineLog log_;
     std::optional<EngineProcess> engine_;
