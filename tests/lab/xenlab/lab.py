@@ -139,9 +139,9 @@ class Lab:
         return self.check("journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'")
 
     def create_guest(self, name: str, kind: str = "pv", vtpm: str = "", ready: bool = True,
-                     timeout: float = 180) -> Guest:
+                     timeout: float = 180, on_crash: str = "destroy") -> Guest:
         """Starts a guest and waits for its agent. vtpm: the line that `vtpmctl create` printed."""
-        guest = self._start_guest(name, kind, vtpm)
+        guest = self._start_guest(name, kind, vtpm, on_crash)
         try:
             if ready:
                 guest.wait_ready(timeout)
@@ -151,12 +151,19 @@ class Lab:
             say(f"  QEMU's emulation of nested SVM broke guest {name}, as it does now and then: starting it again")
             guest.wait_gone()
             self.guests.remove(guest)
-            guest = self._start_guest(name, kind, vtpm)
+            guest = self._start_guest(name, kind, vtpm, on_crash)
             guest.wait_ready(timeout)
         return guest
 
-    def _start_guest(self, name: str, kind: str, vtpm: str) -> Guest:
-        status, out = self.try_create(GuestConfig(name, kind, vtpm))
+    def restore_guest(self, name: str, file: str) -> Guest:
+        """Restores a guest that was saved into this file, and deletes nothing."""
+        self.check(f"xl restore {file}", 300)
+        guest = Guest(self, name)
+        self.guests.append(guest)
+        return guest
+
+    def _start_guest(self, name: str, kind: str, vtpm: str, on_crash: str) -> Guest:
+        status, out = self.try_create(GuestConfig(name, kind, vtpm, on_crash=on_crash))
         if status != 0:
             raise LabError(f"xl create {name} failed:\n{out}")
         guest = Guest(self, name)
