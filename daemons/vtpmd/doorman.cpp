@@ -93,7 +93,9 @@ Result<void> Doorman::try_open(Clock::time_point now) {
 Result<void> Doorman::serve(const OpenedInstance& instance, bool power_lost,
                             Clock::time_point now) {
     if (power_lost) {
-        tpm_.opened(device_.uuid(), instance, std::nullopt, std::nullopt);
+        // A device on which nothing was done is another domain's, of the same number.
+        tpm_.opened_again(device_.uuid(), instance,
+                          device_.was_new() ? std::nullopt : record_.put_by(device_.uuid()));
     } else {
         const auto origin =
             xen::origin_of(store_, domains_, guest_.domain, device_.was_new(), life_.name());
@@ -189,15 +191,15 @@ int Doorman::milliseconds_to_wait(Clock::time_point now) const {
     return static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
 }
 
-// Stopped by the admin or the host's shutdown, not by the guest: what is durable stays so, the
-// guest's xenstore nodes are left as they are.
+// Stopped by the admin or the host's shutdown, not by the guest: the guest's xenstore nodes are
+// left as they are, and the next vtpmd goes on with its TPM.
 void Doorman::on_signal() {
     signalfd_siginfo signal{};
     if (::read(signals_.get(), &signal, sizeof(signal)) != sizeof(signal))
         return;
     spdlog::warn("stopped while domain {} still has its TPM", guest_.domain);
     ::sd_notify(0, "STOPPING=1");
-    tpm_.stop();
+    tpm_.stop(device_.life());
     stopping_ = true;
 }
 

@@ -1,6 +1,9 @@
 #include "guest_tpm.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <thread>
 
 #include "vtpm/base/log.h"
@@ -17,14 +20,24 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
-void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance,
-                      std::optional<xen::Beginning> beginning, std::optional<std::uint32_t> life) {
+void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
+                      std::optional<std::uint32_t> life) {
     uuid_ = uuid;
     instance_ = instance;
     life_ = life;
-    restored_ = beginning == xen::Beginning::restored;
-    if (!beginning)
-        lose_power("vtpmd was restarted and its engine is no more");
+    if (beginning == xen::Beginning::restored)
+        resume_ = life.value_or(0) - 1;  // that of the save file
+}
+
+void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
+                            std::optional<PutBy> put_by) {
+    uuid_ = uuid;
+    instance_ = instance;
+    if (!put_by)
+        return lose_power("vtpmd was restarted and its engine is no more");
+    resume_ = put_by->label;
+    if (put_by->life != 0)
+        life_ = put_by->life;
 }
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
@@ -61,9 +74,9 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
-    if (restored_ && power_ == Power::off) {
+    if (resume_ && power_ == Power::off) {
         order.set_resume(true);
-        order.set_life(life_.value_or(0) - 1);  // that of the save file
+        order.set_life(*resume_);
     }
     VTPM_CHECK(engine.power_on(order, volatile_state_));
     ready_ = false;
@@ -113,7 +126,7 @@ void GuestTpm::note_ready() {
 }
 
 void GuestTpm::became_ready(const wire::proto::Ready& ready) {
-    const bool resumed = !volatile_state_.empty() || (restored_ && power_ == Power::off);
+    const bool resumed = !volatile_state_.empty() || (resume_ && power_ == Power::off);
     volatile_state_ = SecretBytes();
     power_ = Power::on;
     ready_ = true;
@@ -230,7 +243,7 @@ void GuestTpm::power_off(const xen::DomainLife& last) {
     if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
         end_engine();
     power_ = Power::off;
-    restored_ = false;
+    resume_.reset();
     if (!last.can_act())  // else the device was detached, and the domain lives on
         life_record_.remove();
     // A soft reset (kexec of an HVM or PVH guest) goes on in the same domain: no power cycle, and
@@ -239,24 +252,25 @@ void GuestTpm::power_off(const xen::DomainLife& last) {
         record_.remove();
 }
 
-Result<void> GuestTpm::suspend_engine() {
+Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
     const auto end = Clock::now() + suspend_patience;
     while (manager_.fd() < 0 && !hold_again() && Clock::now() < end)
         std::this_thread::sleep_for(manager_interval);
-    return engine_->suspend(*life_);
+    // One that has just started, and has not been heard yet, may have answered the guest already.
+    return engine_->suspend(label);
 }
 
 // For the guest that is restored from the file that xl has just written. Whoever gets none, because
 // this cannot be done, has a TPM in failure mode after its restore: it is told so now.
 bool GuestTpm::suspend(const xen::DomainLife& last) {
     std::string why;
-    if (!engine_ || !ready_ || power_ != Power::on) {
+    if (!engine_ || power_ == Power::failed) {
         why = "it was not at work";
     } else if (!life_) {
         why = "this life of the guest has no name of its own";
     } else if (last.ran_on) {
         why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
-    } else if (const auto suspended = suspend_engine(); !suspended) {
+    } else if (const auto suspended = suspend_engine(*life_); !suspended) {
         why = log::printable(suspended.error().context);
     } else {
         spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
@@ -274,8 +288,26 @@ bool GuestTpm::suspend(const xen::DomainLife& last) {
     return false;
 }
 
-void GuestTpm::stop() {
+void GuestTpm::stop(const xen::DomainLife& last) {
+    if (engine_ && power_ != Power::failed) {
+        const auto done = put_by(last);
+        if (done)
+            return give_up_engine();
+        spdlog::error("instance {} ({}): the TPM of domain {} could not be put by: {}",
+                      uuid_.to_string(), instance_.name, guest_.domain,
+                      log::printable(done.error().context));
+    }
     end_engine();
+}
+
+// Under a label that is of no life's: the guest goes on, and so will the TPM, with the next vtpmd.
+Result<void> GuestTpm::put_by(const xen::DomainLife& last) {
+    std::uint64_t label = 0;
+    if (::getrandom(&label, sizeof(label), 0) != sizeof(label))
+        return fail_errno("getrandom", errno);
+    label |= std::uint64_t{1} << 63U;
+    VTPM_CHECK(suspend_engine(label));
+    return record_.write(uuid_, PutBy{label, last.ran_on ? 0 : life_.value_or(0)});
 }
 
 void GuestTpm::end_engine() {

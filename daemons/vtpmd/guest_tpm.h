@@ -35,11 +35,14 @@ class GuestTpm : public xen::BackDeviceOwner {
     GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
              PowerRecord record, LifeRecord life);
 
-    // The instance was opened for a guest whose life began like this; none: an earlier vtpmd has
-    // served it, and its engine is no more. `life`: the incarnation, if it tells this life from all
-    // others.
-    void opened(const Uuid& uuid, const OpenedInstance& instance,
-                std::optional<xen::Beginning> beginning, std::optional<std::uint32_t> life);
+    // The instance was opened for a guest whose life began like this. `life`: the incarnation, if
+    // it tells this life from all others.
+    void opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
+                std::optional<std::uint32_t> life);
+    // A vtpmd before us has served this guest, and its engine is no more. What it has put by, if
+    // so.
+    void opened_again(const Uuid& uuid, const OpenedInstance& instance,
+                      std::optional<PutBy> put_by);
 
     Result<void> connect(const xen::RingAddress& ring) override;
     void disconnect() override;
@@ -58,9 +61,9 @@ class GuestTpm : public xen::BackDeviceOwner {
     std::optional<Clock::time_point> next_deadline(Clock::time_point now) const;
     void tick(Clock::time_point now);
 
-    // vtpmd is being stopped with the guest still there: ends the engine in order. The power record
-    // stays, so that the next vtpmd knows what was lost.
-    void stop();
+    // vtpmd is being stopped with the guest still there: puts the TPM's state by. The power record
+    // tells the next vtpmd where it is, or that it was lost.
+    void stop(const xen::DomainLife& last);
 
   private:
     enum class Power { off, on, failed };
@@ -82,7 +85,8 @@ class GuestTpm : public xen::BackDeviceOwner {
     void lose_power(const std::string& why);
     void end_engine();
     bool suspend(const xen::DomainLife& last);
-    Result<void> suspend_engine();
+    Result<void> suspend_engine(std::uint64_t label);
+    Result<void> put_by(const xen::DomainLife& last);
 
     GuestDevice guest_;
     ManagerClient& manager_;
@@ -92,9 +96,9 @@ class GuestTpm : public xen::BackDeviceOwner {
     Uuid uuid_;
     OpenedInstance instance_{"?", tpm::Version::v1_2};
     Power power_ = Power::off;
-    std::optional<std::uint32_t> life_;  // its name, if it has one
-    bool restored_ = false;              // and the TPM has to go on where it was suspended
-    bool ready_ = false;                 // the engine's TPM runs, and may have answered the guest
+    std::optional<std::uint32_t> life_;    // its name, if it has one
+    std::optional<std::uint64_t> resume_;  // the TPM has to go on where it was put by under this
+    bool ready_ = false;                   // the engine's TPM runs, and may have answered the guest
     std::optional<xen::RingAddress> ring_;  // while connected
     EngineLog log_;
     std::optional<EngineProcess> engine_;
