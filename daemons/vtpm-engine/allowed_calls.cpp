@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "seat.h"
+
 namespace vtpm::engine_program {
 namespace {
 
@@ -36,6 +38,8 @@ std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
          jail::ArgumentMatch{0, every_bit, STDERR_FILENO},
          jail::ArgumentMatch{3, every_bit, AT_EMPTY_PATH}},
         {"lseek", "the same", jail::ArgumentMatch{0, every_bit, STDERR_FILENO}},
+        {"recvmsg", "from vtpmd: its orders, and a channel to the vtpmmgrd that was restarted",
+         jail::ArgumentMatch{0, every_bit, Seat::doorman_fd}},
         {"poll", "wait for the guest or for vtpmd"},
         {"ppoll", "the same, in another C library"},
         {"restart_syscall", "poll after a stop signal"},

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "failed_tpm.h"
+#include "suspended_state.h"
 #include "vtpm/base/log.h"
 #include "vtpm/engine/libtpms_engine.h"
 #include "vtpm/wire/failure.h"
@@ -20,15 +21,23 @@ using wire::proto::Report;
 constexpr std::chrono::seconds order_time{30};
 // A guest that never pauses must not keep vtpmd from being heard.
 constexpr std::chrono::milliseconds ring_turn{50};
+// How long one command waits for a manager that is being restarted. A guest gives a short command
+// of TPM 1.2 2 s.
+constexpr std::chrono::milliseconds channel_patience{1500};
 
 }  // namespace
+
+Service::Service(Ring ring, wire::Channel& doorman, StateClient& state)
+    : ring_(ring), doorman_(doorman), state_(state) {
+    state_.on_loss([this] { return await_channel(); });
+}
 
 Result<void> Service::run() {
     VTPM_CHECK(power_on());
     // A command may have been on the page before the event channel was bound.
     VTPM_CHECK(serve_ring());
     while (!ended_)
-        VTPM_CHECK(wait());
+        VTPM_CHECK(put_off_ ? obey() : wait());
     return {};
 }
 
@@ -42,7 +51,7 @@ Result<void> Service::power_on() {
         fail_tpm(version);
         return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
     }
-    const auto started = start_tpm(version, std::move(frame.payload));
+    const auto started = start_tpm(version, order.power_on(), std::move(frame.payload));
     if (!started) {
         fail_tpm(version);
         return report_failure(started.error());
@@ -52,17 +61,29 @@ Result<void> Service::power_on() {
     return doorman_.send(report);
 }
 
-Result<wire::proto::Ready> Service::start_tpm(tpm::Version version, SecretBytes volatile_state) {
+Result<wire::proto::Ready> Service::start_tpm(tpm::Version version,
+                                              const wire::proto::PowerOn& order,
+                                              SecretBytes volatile_state) {
     const auto begin = std::chrono::steady_clock::now();
     VTPM_TRY(auto loaded, state_.load());
     const bool manufacture = loaded.sequence == 0;
+    const bool put_by = has_suspended_state(loaded.blobs);
+    if (order.resume()) {
+        VTPM_TRY(volatile_state, take_suspended_state(loaded.blobs, order.life()));
+    } else {
+        drop_suspended_state(loaded.blobs);
+    }
     if (manufacture && !volatile_state.empty()) {
         return fail(Errc::corrupt, "volatile state for an instance that was never stored");
     }
     tpm_ = std::make_unique<engine::LibtpmsEngine>();
     VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
                                std::move(volatile_state), std::move(loaded.seed)}));
-    VTPM_CHECK(state_.commit(tpm_->take_changes()));
+    auto changes = tpm_->take_changes();
+    // Of use once: gone before the guest gets an answer.
+    if (put_by)
+        changes.push_back({engine::StateKind::volatile_state, std::nullopt});
+    VTPM_CHECK(state_.commit(std::move(changes)));
     server_ = std::make_unique<CommandServer>(version, std::move(loaded.policy), *tpm_, state_,
                                               ring_.watcher);
     wire::proto::Ready ready;
@@ -126,7 +147,10 @@ Result<bool> Service::serve_ring() {
 }
 
 Result<void> Service::obey() {
-    VTPM_TRY(const auto frame, doorman_.receive(order_time));
+    auto next = put_off_ ? Result<wire::Frame>(std::move(*put_off_))
+                         : doorman_.receive_with_descriptor(order_time);
+    put_off_.reset();
+    VTPM_TRY(auto frame, std::move(next));
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
     switch (order.body_case()) {
         case Order::kQuiesce: {
@@ -138,11 +162,49 @@ Result<void> Service::obey() {
         }
         case Order::kHandOver:
             return hand_over();
+        case Order::kSuspend:
+            return suspend(order.suspend().life());
         case Order::kPowerOff:
             return power_off();
+        case Order::kAttach:
+            return attach(std::move(frame.descriptor));
         default:
             return fail(Errc::malformed, "an order of no known kind");
     }
+}
+
+// What is owed is committed at once; a guest that has to know is told by its next command.
+Result<void> Service::attach(Fd socket) {
+    waited_ = false;
+    if (const auto owed = state_.attach(std::move(socket)); !owed)
+        spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
+    Report report;
+    report.mutable_attached();
+    return doorman_.send(report);
+}
+
+// In the middle of a command. vtpmd brings the channel when the manager is there again; whatever
+// else it orders has to wait for the command's end.
+std::optional<Fd> Service::await_channel() {
+    if (!serving_ || waited_ || put_off_)
+        return std::nullopt;
+    pollfd wanted{doorman_.fd(), POLLIN, 0};
+    if (::poll(&wanted, 1, static_cast<int>(channel_patience.count())) <= 0) {
+        waited_ = true;
+        return std::nullopt;
+    }
+    auto frame = doorman_.receive_with_descriptor(order_time);
+    if (!frame)
+        return std::nullopt;  // and so will be the next order, which ends us
+    const auto order = wire::parse<Order>(*frame);
+    if (!order || !order->has_attach()) {
+        put_off_ = std::move(*frame);
+        return std::nullopt;
+    }
+    Report report;
+    report.mutable_attached();
+    (void)doorman_.send(report);
+    return std::move(frame->descriptor);
 }
 
 // The lasting state must be on the disk before the next engine loads it.
@@ -158,6 +220,21 @@ Result<void> Service::hand_over() {
     Report report;
     report.mutable_handed_over();
     return doorman_.send(report, state->view());
+}
+
+Result<void> Service::suspend(std::uint64_t life) {
+    serving_ = false;
+    ended_ = true;
+    auto state = tpm_->volatile_state();
+    if (!state)
+        return report_failure(state.error());
+    auto changes = tpm_->take_changes();
+    changes.push_back(suspended_state(life, *state));
+    if (const auto committed = state_.commit(std::move(changes)); !committed)
+        return report_failure(committed.error());
+    Report report;
+    report.mutable_suspended();
+    return doorman_.send(report);
 }
 
 Result<void> Service::power_off() {

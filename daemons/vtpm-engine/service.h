@@ -26,20 +26,23 @@ struct Ring {
 
 class Service {
   public:
-    Service(Ring ring, wire::Channel& doorman, StateClient& state)
-        : ring_(ring), doorman_(doorman), state_(state) {}
+    Service(Ring ring, wire::Channel& doorman, StateClient& state);
 
     // Returns when the TPM has ended in order; an error is a reason for vtpmd to call it dead.
     Result<void> run();
 
   private:
     Result<void> power_on();
-    Result<wire::proto::Ready> start_tpm(tpm::Version version, SecretBytes volatile_state);
+    Result<wire::proto::Ready> start_tpm(tpm::Version version, const wire::proto::PowerOn& order,
+                                         SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);
     Result<void> wait();
     Result<bool> serve_ring();  // was there a command?
     Result<void> obey();
+    Result<void> attach(Fd socket);
+    std::optional<Fd> await_channel();
     Result<void> hand_over();
+    Result<void> suspend(std::uint64_t life);
     Result<void> power_off();
     Result<void> report_failure(const Error& error);
 
@@ -52,6 +55,8 @@ class Service {
     bool look_again_ = false;  // the guest may have another command on the page
     EmptyEvents empty_events_;
     bool ended_ = false;
+    bool waited_ = false;  // in vain, for a channel in the place of the one that is lost
+    std::optional<wire::Frame> put_off_;  // an order that came while we waited
 };
 
 }  // namespace vtpm::engine_program

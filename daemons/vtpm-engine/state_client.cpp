@@ -1,6 +1,7 @@
 #include "state_client.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "vtpm/wire/failure.h"
 #include "vtpm/wire/messages.pb.h"
@@ -21,7 +22,7 @@ Result<wire::proto::EngineReply> reply_in(const wire::Frame& frame) {
 
 Result<engine::StateKind> kind_from_number(std::uint32_t number) {
     using engine::StateKind;
-    for (const auto kind : {StateKind::permanent, StateKind::saved}) {
+    for (const auto kind : {StateKind::permanent, StateKind::volatile_state, StateKind::saved}) {
         if (number == static_cast<std::uint32_t>(kind))
             return kind;
     }
@@ -75,9 +76,16 @@ Result<LoadedState> StateClient::load() {
 
 Result<void> StateClient::commit(std::vector<engine::StateBlob> changes) {
     remember(std::move(changes));
-    if (pending_.empty())
-        return {};
-    return send_pending();
+    auto sent = send_owed();
+    if (sent || !channel_.broken() || !replacement_)
+        return sent;
+    auto socket = replacement_();
+    return socket ? attach(std::move(*socket)) : sent;
+}
+
+Result<void> StateClient::attach(Fd socket) {
+    channel_ = wire::Channel(std::move(socket));
+    return send_owed();
 }
 
 void StateClient::remember(std::vector<engine::StateBlob> changes) {
@@ -88,12 +96,39 @@ void StateClient::remember(std::vector<engine::StateBlob> changes) {
     }
 }
 
-Result<void> StateClient::send_pending() {
+Result<void> StateClient::send_owed() {
+    if (!unanswered_.empty())
+        VTPM_CHECK(send_unanswered());
+    if (pending_.empty())
+        return {};
+    unanswered_ = std::exchange(pending_, {});
+    return send_unanswered();
+}
+
+// It stays as it is while there is no answer. One that was refused may be joined by later changes.
+Result<void> StateClient::send_unanswered() {
+    VTPM_TRY(const auto frame, exchange_unanswered());
+    const auto reply = reply_in(frame);
+    if (!reply) {
+        auto newer = std::exchange(pending_, {});
+        pending_ = std::exchange(unanswered_, {});
+        remember(std::move(newer));
+        return tl::make_unexpected(reply.error());
+    }
+    if (reply->committed().sequence() != sequence_ + 1) {
+        return fail(Errc::out_of_order, "vtpmmgrd acknowledged another write");
+    }
+    sequence_ = reply->committed().sequence();
+    unanswered_.clear();
+    return {};
+}
+
+Result<wire::Frame> StateClient::exchange_unanswered() {
     wire::proto::EngineRequest request;
     auto& commit = *request.mutable_commit();
     commit.set_sequence(sequence_);
     std::size_t total = 0;
-    for (const auto& change : pending_) {
+    for (const auto& change : unanswered_) {
         auto& blob = *commit.add_blob();
         blob.set_kind(static_cast<std::uint32_t>(change.kind));
         blob.set_erased(!change.content);
@@ -102,21 +137,14 @@ Result<void> StateClient::send_pending() {
     }
     SecretBytes payload(total);
     auto* out = payload.span().data();
-    for (const auto& change : pending_) {
+    for (const auto& change : unanswered_) {
         if (!change.content)
             continue;
         const auto content = change.content->view();
         out = std::copy(content.begin(), content.end(), out);
     }
     VTPM_CHECK(channel_.send(request, payload.view()));
-    VTPM_TRY(const auto frame, channel_.receive(answer_time));
-    VTPM_TRY(const auto reply, reply_in(frame));
-    if (reply.committed().sequence() != sequence_ + 1) {
-        return fail(Errc::out_of_order, "vtpmmgrd acknowledged another write");
-    }
-    sequence_ = reply.committed().sequence();
-    pending_.clear();
-    return {};
+    return channel_.receive(answer_time);
 }
 
 }  // namespace vtpm::engine_program

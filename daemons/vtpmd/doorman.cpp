@@ -29,13 +29,16 @@ Result<Fd> termination_signals() {
 }  // namespace
 
 Doorman::Doorman(xen::Store& store, xen::BackDevice& device, GuestTpm& tpm, ManagerClient& manager,
-                 GuestDevice guest, const PowerRecord& record)
+                 GuestDevice guest, const PowerRecord& record, xen::Domains& domains,
+                 const LifeRecord& life)
     : store_(store),
       device_(device),
       tpm_(tpm),
       manager_(manager),
       guest_(guest),
-      record_(record) {}
+      record_(record),
+      domains_(domains),
+      life_(life) {}
 
 Result<void> Doorman::run() {
     VTPM_TRY(signals_, termination_signals());
@@ -82,10 +85,46 @@ Result<void> Doorman::try_open(Clock::time_point now) {
         return {};
     }
     waiting_for_instance_ = false;
-    tpm_.opened(device_.uuid(), *instance, power_lost);
+    return serve(*instance, power_lost, now);
+}
+
+// Whether the TPM begins anew or goes on where it was suspended has to be known now: the domain
+// does not run before it has been told that the device is there.
+Result<void> Doorman::serve(const OpenedInstance& instance, bool power_lost,
+                            Clock::time_point now) {
+    if (power_lost) {
+        // A device on which nothing was done is another domain's, of the same number.
+        tpm_.opened_again(device_.uuid(), instance,
+                          device_.was_new() ? std::nullopt : record_.put_by(device_.uuid()));
+    } else {
+        const auto origin =
+            xen::origin_of(store_, domains_, guest_.domain, device_.was_new(), life_.name());
+        if (!origin)
+            return refuse(origin.error());
+        tpm_.opened(device_.uuid(), instance, origin->beginning, name_life(*origin));
+    }
     VTPM_CHECK(device_.announce(now));
     ::sd_notify(0, "READY=1");
     return {};
+}
+
+// A guest whose life has no name can live, but not be suspended together with its TPM.
+std::optional<std::uint32_t> Doorman::name_life(const xen::DomainOrigin& origin) {
+    if (origin.beginning == xen::Beginning::restored)
+        return origin.incarnation;
+    const auto there = life_.name();
+    if (origin.beginning == xen::Beginning::attached || !device_.was_new())
+        return there == origin.incarnation ? there : std::nullopt;
+    const auto name = life_.make();
+    if (!name) {
+        spdlog::warn("domain {}: {}", guest_.domain, name.error().context);
+        return std::nullopt;
+    }
+    if (const auto named = domains_.set_incarnation(guest_.domain, *name); !named) {
+        spdlog::warn("domain {}: {}", guest_.domain, named.error().context);
+        return std::nullopt;
+    }
+    return *name;
 }
 
 // The guest is not to wait without knowing why: journal, unit status and xenstore say the same.
@@ -152,15 +191,15 @@ int Doorman::milliseconds_to_wait(Clock::time_point now) const {
     return static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
 }
 
-// Stopped by the admin or the host's shutdown, not by the guest: what is durable stays so, the
-// guest's xenstore nodes are left as they are.
+// Stopped by the admin or the host's shutdown, not by the guest: the guest's xenstore nodes are
+// left as they are, and the next vtpmd goes on with its TPM.
 void Doorman::on_signal() {
     signalfd_siginfo signal{};
     if (::read(signals_.get(), &signal, sizeof(signal)) != sizeof(signal))
         return;
     spdlog::warn("stopped while domain {} still has its TPM", guest_.domain);
     ::sd_notify(0, "STOPPING=1");
-    tpm_.stop();
+    tpm_.stop(device_.life());
     stopping_ = true;
 }
 

@@ -14,7 +14,8 @@ class Doorman {
     using Clock = std::chrono::steady_clock;
 
     Doorman(xen::Store& store, xen::BackDevice& device, GuestTpm& tpm, ManagerClient& manager,
-            GuestDevice guest, const PowerRecord& record);
+            GuestDevice guest, const PowerRecord& record, xen::Domains& domains,
+            const LifeRecord& life);
 
     // Returns when the guest's device is gone, or on SIGTERM. Signals must be blocked in all
     // threads before.
@@ -29,6 +30,8 @@ class Doorman {
     static constexpr int max_failed_updates = 60;
 
     Result<void> try_open(Clock::time_point now);
+    Result<void> serve(const OpenedInstance& instance, bool power_lost, Clock::time_point now);
+    std::optional<std::uint32_t> name_life(const xen::DomainOrigin& origin);
     Result<void> refuse(const Error& error);
     Result<void> wait();
     Result<void> update(Clock::time_point now);
@@ -41,6 +44,8 @@ class Doorman {
     ManagerClient& manager_;
     GuestDevice guest_;
     const PowerRecord& record_;
+    xen::Domains& domains_;
+    const LifeRecord& life_;
     Fd signals_;
     bool waiting_for_instance_ = true;
     bool told_to_wait_ = false;

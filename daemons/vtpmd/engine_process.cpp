@@ -30,8 +30,16 @@ constexpr int manager_fd = 4;
 // destroyed guest costs two answers, and libxl waits 10 s.
 constexpr std::chrono::milliseconds answer_time{4500};
 
-// A Ready, and one failure beside it.
-constexpr int max_left_reports = 2;
+// A Ready, one failure beside it, and a word about a new channel.
+constexpr int max_left_reports = 3;
+
+// An engine that waits for its manager must not wait inside a write for ever.
+Result<void> bound_writes(int socket) {
+    const timeval write_time{60, 0};
+    if (::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &write_time, sizeof(write_time)) != 0)
+        return fail_errno("SO_SNDTIMEO", errno);
+    return {};
+}
 
 // In the child, between clone and exec: system calls only.
 [[noreturn]] void become_engine(const char* program, char* const* arguments,
@@ -95,13 +103,8 @@ std::vector<char*> pointers_to(std::vector<std::string>& words) {
 Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevice guest,
                                            const xen::RingAddress& ring, Fd state, Fd log) {
     VTPM_TRY(auto pair, stream_socket_pair());
-    // An engine that waits for its manager must not wait inside a write for ever.
-    const timeval write_time{60, 0};
-    for (const int fd : {state.get(), pair.first.get(), pair.second.get()}) {
-        if (::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &write_time, sizeof(write_time)) != 0) {
-            return fail_errno("SO_SNDTIMEO", errno);
-        }
-    }
+    for (const int fd : {state.get(), pair.first.get(), pair.second.get()})
+        VTPM_CHECK(bound_writes(fd));
     auto words = arguments_for(program, guest, ring);
     const auto arguments = pointers_to(words);
     auto variables = engine_environment();
@@ -179,6 +182,20 @@ Result<SecretBytes> EngineProcess::hand_over() {
     return std::move(frame.payload);
 }
 
+Result<void> EngineProcess::attach(Fd state) {
+    VTPM_CHECK(bound_writes(state.get()));
+    Order message;
+    message.mutable_attach();
+    return channel_.send(message, {}, state.get());
+}
+
+Result<void> EngineProcess::suspend(std::uint64_t life) {
+    Order message;
+    message.mutable_suspend()->set_life(life);
+    VTPM_TRY(const auto frame, order(message, Report::kSuspended));
+    return {};
+}
+
 Result<void> EngineProcess::power_off() {
     Order message;
     message.mutable_power_off();
@@ -191,7 +208,7 @@ Result<void> EngineProcess::power_off() {
 Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
     VTPM_CHECK(channel_.send(order));
     const auto end = std::chrono::steady_clock::now() + answer_time;
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < max_left_reports; ++i) {
         const auto left = end - std::chrono::steady_clock::now();
         VTPM_TRY(auto frame, channel_.receive(std::chrono::ceil<std::chrono::milliseconds>(left)));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
@@ -201,6 +218,8 @@ Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase ex
             ready_ = report.ready();
             continue;
         }
+        if (report.has_attached())
+            continue;
         if (report.has_failure())
             return tl::unexpected<Error>(wire::to_error(report.failure()));
         break;

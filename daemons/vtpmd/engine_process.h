@@ -36,6 +36,9 @@ class EngineProcess {
 
     Result<void> quiesce();
     Result<SecretBytes> hand_over();
+    // A new channel to vtpmmgrd. Not waited for: an Attached report comes when it has it.
+    Result<void> attach(Fd state);
+    Result<void> suspend(std::uint64_t life);
     Result<void> power_off();
 
     // Kills it if it still runs, and says how it ended: "exited with 1", "killed by signal 9".

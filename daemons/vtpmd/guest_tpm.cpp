@@ -1,6 +1,10 @@
 #include "guest_tpm.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <thread>
 
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
@@ -8,18 +12,32 @@
 namespace vtpm::doorman {
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-                   PowerRecord record)
+                   PowerRecord record, LifeRecord life)
     : guest_(guest),
       manager_(manager),
       engine_program_(std::move(engine_program)),
       record_(std::move(record)),
+      life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
-void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost) {
+void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
+                      std::optional<std::uint32_t> life) {
     uuid_ = uuid;
     instance_ = instance;
-    if (power_lost)
-        lose_power("vtpmd was restarted and its engine is no more");
+    life_ = life;
+    if (beginning == xen::Beginning::restored)
+        resume_ = life.value_or(0) - 1;  // that of the save file
+}
+
+void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
+                            std::optional<PutBy> put_by) {
+    uuid_ = uuid;
+    instance_ = instance;
+    if (!put_by)
+        return lose_power("vtpmd was restarted and its engine is no more");
+    resume_ = put_by->label;
+    if (put_by->life != 0)
+        life_ = put_by->life;
 }
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
@@ -56,6 +74,10 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
+    if (resume_ && power_ == Power::off) {
+        order.set_resume(true);
+        order.set_life(*resume_);
+    }
     VTPM_CHECK(engine.power_on(order, volatile_state_));
     ready_ = false;
     reported_failure_ = false;
@@ -86,6 +108,9 @@ void GuestTpm::on_engine() {
         return engine_died(report.error().context);
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
+    } else if (report->has_attached()) {
+        spdlog::info("instance {} ({}): the TPM of domain {} has its manager again",
+                     uuid_.to_string(), instance_.name, guest_.domain);
     } else if (report->has_failure() && !ready_ && !std::exchange(reported_failure_, true)) {
         not_started(report->failure());
     } else {
@@ -101,7 +126,7 @@ void GuestTpm::note_ready() {
 }
 
 void GuestTpm::became_ready(const wire::proto::Ready& ready) {
-    const bool resumed = !volatile_state_.empty();
+    const bool resumed = !volatile_state_.empty() || (resume_ && power_ == Power::off);
     volatile_state_ = SecretBytes();
     power_ = Power::on;
     ready_ = true;
@@ -166,11 +191,8 @@ void GuestTpm::tick(Clock::time_point now) {
         return;
     retry_at_.reset();
     if (manager_.fd() < 0) {
-        if (manager_.open(uuid_, guest_, std::chrono::seconds(1))) {
-            spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
-        } else {
-            retry_at_ = now + retry_interval;
-        }
+        if (const auto held = hold_again(); !held)
+            retry_at_ = now + manager_interval;
     }
     if (engine_ || !ring_)
         return;
@@ -179,6 +201,32 @@ void GuestTpm::tick(Clock::time_point now) {
                       log::printable(started.error().context));
         retry_at_ = now + retry_interval;
     }
+}
+
+// vtpmmgrd is there again: the hold on the instance, and for the engine a channel to it.
+Result<void> GuestTpm::hold_again() {
+    const auto opened = manager_.open(uuid_, guest_, std::chrono::seconds(1));
+    if (!opened && opened.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other) {
+        // Two engines of one instance must not both go on.
+        if (engine_ && power_ == Power::on) {
+            give_up_engine();
+            ready_ = false;
+            lose_power("another guest has taken its instance meanwhile");
+        }
+    }
+    VTPM_CHECK(opened);
+    taken_by_other_ = 0;
+    spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
+    if (!engine_)
+        return {};
+    auto channel = manager_.attach_engine();
+    if (!channel) {
+        manager_.close();
+        return tl::make_unexpected(channel.error());
+    }
+    // If it cannot be told, it is dead, and that will show.
+    (void)engine_->attach(std::move(*channel));
+    return {};
 }
 
 void GuestTpm::disconnect() {
@@ -192,16 +240,74 @@ void GuestTpm::disconnect() {
 }
 
 void GuestTpm::power_off(const xen::DomainLife& last) {
-    end_engine();
+    if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
+        end_engine();
     power_ = Power::off;
+    resume_.reset();
+    if (!last.can_act())  // else the device was detached, and the domain lives on
+        life_record_.remove();
     // A soft reset (kexec of an HVM or PVH guest) goes on in the same domain: no power cycle, and
     // the guest itself picks this reason. The record makes the next vtpmd refuse to start afresh.
     if (last.reason != xen::ShutdownReason::soft_reset)
         record_.remove();
 }
 
-void GuestTpm::stop() {
+Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
+    const auto end = Clock::now() + suspend_patience;
+    while (manager_.fd() < 0 && !hold_again() && Clock::now() < end)
+        std::this_thread::sleep_for(manager_interval);
+    // One that has just started, and has not been heard yet, may have answered the guest already.
+    return engine_->suspend(label);
+}
+
+// For the guest that is restored from the file that xl has just written. Whoever gets none, because
+// this cannot be done, has a TPM in failure mode after its restore: it is told so now.
+bool GuestTpm::suspend(const xen::DomainLife& last) {
+    std::string why;
+    if (!engine_ || power_ == Power::failed) {
+        why = "it was not at work";
+    } else if (!life_) {
+        why = "this life of the guest has no name of its own";
+    } else if (last.ran_on) {
+        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
+    } else if (const auto suspended = suspend_engine(*life_); !suspended) {
+        why = log::printable(suspended.error().context);
+    } else {
+        spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
+                     uuid_.to_string(), instance_.name, guest_.domain);
+        ring_.reset();
+        retry_at_.reset();
+        ready_ = false;
+        give_up_engine();
+        return true;
+    }
+    spdlog::error(
+        "instance {} ({}): domain {} was suspended, but its TPM could not be: {}; a guest restored "
+        "from this will have a TPM in failure mode until it is shut down and started again",
+        uuid_.to_string(), instance_.name, guest_.domain, why);
+    return false;
+}
+
+void GuestTpm::stop(const xen::DomainLife& last) {
+    if (engine_ && power_ != Power::failed) {
+        const auto done = put_by(last);
+        if (done)
+            return give_up_engine();
+        spdlog::error("instance {} ({}): the TPM of domain {} could not be put by: {}",
+                      uuid_.to_string(), instance_.name, guest_.domain,
+                      log::printable(done.error().context));
+    }
     end_engine();
+}
+
+// Under a label that is of no life's: the guest goes on, and so will the TPM, with the next vtpmd.
+Result<void> GuestTpm::put_by(const xen::DomainLife& last) {
+    std::uint64_t label = 0;
+    if (::getrandom(&label, sizeof(label), 0) != sizeof(label))
+        return fail_errno("getrandom", errno);
+    label |= std::uint64_t{1} << 63U;
+    VTPM_CHECK(suspend_engine(label));
+    return record_.write(uuid_, PutBy{label, last.ran_on ? 0 : life_.value_or(0)});
 }
 
 void GuestTpm::end_engine() {
@@ -222,15 +328,15 @@ void GuestTpm::gone() {
     manager_.close();
 }
 
-// The engine's own channel broke with it: commits fail from now on, what needs none goes on. The
-// hold is taken again as soon as the manager is back, so that nobody else gets the instance
-// meanwhile.
+// The engine's own channel broke with it: commits wait a little and then fail, what needs none goes
+// on. The hold is taken again as soon as the manager is back, so that nobody else gets the instance
+// meanwhile, and the engine gets a new channel.
 void GuestTpm::on_manager() {
     manager_.close();
     retry_at_ = Clock::now();
     spdlog::error(
-        "instance {} ({}): vtpmmgrd is gone; the TPM of domain {} refuses what would "
-        "change its lasting state until the guest is started again",
+        "instance {} ({}): vtpmmgrd is gone; until it is back the TPM of domain {} refuses what "
+        "would change its lasting state",
         uuid_.to_string(), instance_.name, guest_.domain);
 }
 

@@ -3,7 +3,9 @@
 //   off --connect, engine ready--> on --disconnect--> on (the engine is quiesced)
 //        on --connect--> hand-over: a new engine goes on where the quiesced one stood
 //        on --the engine dies--> failed: an engine that answers "failure mode", until power_off
-//   power_off ends all of it. What volatile state there was is gone with it, as with a real TPM.
+//   power_off ends all of it. What volatile state there was is gone with it, as with a real TPM,
+//        unless the guest was suspended: then it lies in the vault, for a guest that is restored
+//        from the save file of this suspend, and for no other (docs/decisions/0009).
 //
 // An engine that dies before it is ready has answered nothing: nothing is lost, what it was given
 // is still here, and another may be started. Once it was ready, its death loses the PCRs.
@@ -18,9 +20,11 @@
 #include "engine_log.h"
 #include "engine_process.h"
 #include "guest_device.h"
+#include "life_record.h"
 #include "manager_client.h"
 #include "power_record.h"
 #include "vtpm/xen/back_device_owner.h"
+#include "vtpm/xen/domain_origin.h"
 
 namespace vtpm::doorman {
 
@@ -29,10 +33,16 @@ class GuestTpm : public xen::BackDeviceOwner {
     using Clock = std::chrono::steady_clock;
 
     GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-             PowerRecord record);
+             PowerRecord record, LifeRecord life);
 
-    // The instance was opened; power_lost: an earlier vtpmd's engine is no more.
-    void opened(const Uuid& uuid, const OpenedInstance& instance, bool power_lost);
+    // The instance was opened for a guest whose life began like this. `life`: the incarnation, if
+    // it tells this life from all others.
+    void opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
+                std::optional<std::uint32_t> life);
+    // A vtpmd before us has served this guest, and its engine is no more. What it has put by, if
+    // so.
+    void opened_again(const Uuid& uuid, const OpenedInstance& instance,
+                      std::optional<PutBy> put_by);
 
     Result<void> connect(const xen::RingAddress& ring) override;
     void disconnect() override;
@@ -51,16 +61,21 @@ class GuestTpm : public xen::BackDeviceOwner {
     std::optional<Clock::time_point> next_deadline(Clock::time_point now) const;
     void tick(Clock::time_point now);
 
-    // vtpmd is being stopped with the guest still there: ends the engine in order. The power record
-    // stays, so that the next vtpmd knows what was lost.
-    void stop();
+    // vtpmd is being stopped with the guest still there: puts the TPM's state by. The power record
+    // tells the next vtpmd where it is, or that it was lost.
+    void stop(const xen::DomainLife& last);
 
   private:
     enum class Power { off, on, failed };
     static constexpr std::chrono::seconds retry_interval{3};
+    static constexpr std::chrono::milliseconds manager_interval{300};
+    static constexpr int max_taken_by_other = 20;
+    // For a manager that is being restarted while a guest is saved. xl has let go of us by then.
+    static constexpr std::chrono::seconds suspend_patience{5};
 
     Result<void> start_engine(const xen::RingAddress& ring);
     Result<Fd> engine_channel();
+    Result<void> hold_again();
     void take_over();
     void note_ready();
     void give_up_engine();
@@ -69,20 +84,27 @@ class GuestTpm : public xen::BackDeviceOwner {
     void engine_died(const std::string& why);
     void lose_power(const std::string& why);
     void end_engine();
+    bool suspend(const xen::DomainLife& last);
+    Result<void> suspend_engine(std::uint64_t label);
+    Result<void> put_by(const xen::DomainLife& last);
 
     GuestDevice guest_;
     ManagerClient& manager_;
     std::string engine_program_;
     PowerRecord record_;
+    LifeRecord life_record_;
     Uuid uuid_;
     OpenedInstance instance_{"?", tpm::Version::v1_2};
     Power power_ = Power::off;
-    bool ready_ = false;  // the engine's TPM runs, and may have answered the guest
+    std::optional<std::uint32_t> life_;    // its name, if it has one
+    std::optional<std::uint64_t> resume_;  // the TPM has to go on where it was put by under this
+    bool ready_ = false;                   // the engine's TPM runs, and may have answered the guest
     std::optional<xen::RingAddress> ring_;  // while connected
     EngineLog log_;
     std::optional<EngineProcess> engine_;
     bool reported_failure_ = false;  // by this engine
     RateBound deaths_{2, retry_interval};
+    int taken_by_other_ = 0;      // times in a row that we found our instance in another's hands
     SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
     std::optional<Clock::time_point> retry_at_;
 };

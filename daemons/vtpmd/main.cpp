@@ -55,8 +55,10 @@ int main(int argc, char** argv) {
 
     doorman::ManagerClient manager(socket);
     const doorman::PowerRecord record(run_dir, guest);
-    doorman::GuestTpm tpm(guest, manager, engine, record);
+    const doorman::LifeRecord life(run_dir, guest.domain);
+    doorman::GuestTpm tpm(guest, manager, engine, record, life);
     xen::BackDevice device(*store, *domains, tpm, guest.domain, guest.device);
-    required(doorman::Doorman(*store, device, tpm, manager, guest, record).run());
+    doorman::Doorman loop(*store, device, tpm, manager, guest, record, *domains, life);
+    required(loop.run());
     return EXIT_SUCCESS;
 }

@@ -11,16 +11,16 @@ namespace {
 
 constexpr std::size_t seed_size = 32;
 constexpr std::chrono::seconds seed_interval{10};
-// What one commit may bring, one load must be able to give back.
 constexpr std::size_t max_state = 2 * vault::Vault::max_blob_size;
-static_assert(max_state + seed_size <= wire::max_payload_size);
+constexpr int max_blobs = 3;  // one a kind
+// What commits may bring together, one load must be able to give back.
+static_assert(max_blobs * vault::Vault::max_blob_size + seed_size <= wire::max_payload_size);
 // Of a request: a sequence, and three blobs' kinds and sizes.
 constexpr wire::FrameSizes request_limits{1024, max_state};
-constexpr int max_blobs = 3;  // one a kind
 
 Result<vault::BlobKind> kind_from_number(std::uint32_t number) {
     using vault::BlobKind;
-    for (const auto kind : {BlobKind::permanent, BlobKind::saved}) {
+    for (const auto kind : {BlobKind::permanent, BlobKind::volatile_state, BlobKind::saved}) {
         if (number == static_cast<std::uint32_t>(kind))
             return kind;
     }

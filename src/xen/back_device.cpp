@@ -40,6 +40,10 @@ constexpr auto look_interval = std::chrono::milliseconds(20);
 constexpr unsigned connect_burst = 4;
 constexpr auto connect_interval = std::chrono::seconds(1);
 
+bool suspended(const DomainLife& life) {
+    return life.state == DomainState::shutdown && life.reason == ShutdownReason::suspend;
+}
+
 }  // namespace
 
 BackDevice::BackDevice(Store& store, Domains& domains, BackDeviceOwner& owner, DomainId domid,
@@ -57,6 +61,7 @@ Result<void> BackDevice::start() {
     VTPM_TRY(uuid_, nodes_.identify());
     VTPM_TRY(const auto view, nodes_.look());
     was_connected_ = view.own == XenbusState::connected;
+    was_new_ = view.own == XenbusState::initialising;
     // A 5 that libxl wrote comes with online=0; any other is a predecessor's answer to the guest.
     answered_closing_ = view.own == XenbusState::closing;
     return {};
@@ -116,6 +121,9 @@ Result<void> BackDevice::look_and_act(Moment now) {
     looks_.take(now);
     VTPM_TRY(const auto view, settled_view(now));
     VTPM_CHECK(look_at_domain());
+    // Nobody tells when it runs on.
+    if (suspended(life_))
+        wake_at(now + suspend_look);
     return act(view, now);
 }
 
@@ -143,6 +151,9 @@ Result<void> BackDevice::look_at_domain() {
     // What it shut down for is forgotten with the domain, but not by us.
     if (life.state == DomainState::gone && !life.reason)
         life.reason = life_.reason;
+    const bool goes_on = life.state == DomainState::running || life.state == DomainState::paused;
+    // A domain that is being destroyed is paused as well, but stays shut down for that.
+    life.ran_on = life_.ran_on || (suspended(life_) && goes_on);
     life_ = life;
     return {};
 }

@@ -66,4 +66,37 @@ Result<DomainLife> LibxenDomains::look(DomainId domid) {
     return life;
 }
 
+namespace {
+
+struct TscInfo {
+    std::uint32_t mode = 0;
+    std::uint64_t elapsed = 0;
+    std::uint32_t khz = 0;
+    std::uint32_t incarnation = 0;
+};
+
+Result<TscInfo> tsc_info(xc_interface* handle, DomainId domid) {
+    TscInfo info;
+    if (xc_domain_get_tsc_info(handle, domid, &info.mode, &info.elapsed, &info.khz,
+                               &info.incarnation) != 0)
+        return fail_errno("asking for the incarnation of domain " + std::to_string(domid), errno);
+    return info;
+}
+
+}  // namespace
+
+Result<std::uint32_t> LibxenDomains::incarnation(DomainId domid) {
+    VTPM_TRY(const auto info, tsc_info(handle_, domid));
+    return info.incarnation;
+}
+
+// The rest stays what libxl has set for a new domain (libxl__arch_domain_create). Xen counts this
+// call as it counts a restore.
+Result<void> LibxenDomains::set_incarnation(DomainId domid, std::uint32_t incarnation) {
+    VTPM_TRY(const auto info, tsc_info(handle_, domid));
+    if (xc_domain_set_tsc_info(handle_, domid, info.mode, 0, 0, incarnation - 1) != 0)
+        return fail_errno("naming the life of domain " + std::to_string(domid), errno);
+    return {};
+}
+
 }  // namespace vtpm::xen

@@ -49,6 +49,8 @@ class BackDevice {
     // At start() the device was in state 4: a vtpmd before us served it, and its TPM's memory is
     // still somewhere. connect() comes all the same, after announce().
     bool was_connected() const { return was_connected_; }
+    // At start() nobody had done anything for the device.
+    bool was_new() const { return was_new_; }
 
     // The instance is there: feature-protocol-v2, then state 2 (unless already past it). libxl
     // gives us 10 s for this from the node's creation. Ends with an update().
@@ -72,6 +74,8 @@ class BackDevice {
     static constexpr auto removal_patience = std::chrono::milliseconds(5000);
     static constexpr auto connect_retry = std::chrono::milliseconds(5000);
     static constexpr auto store_retry = std::chrono::milliseconds(1000);
+    // How often a suspended domain is looked at.
+    static constexpr auto suspend_look = std::chrono::milliseconds(100);
 
   private:
     using Moment = Clock::time_point;
@@ -105,6 +109,7 @@ class BackDevice {
     Uuid uuid_;
     DomainLife life_;
     bool was_connected_ = false;
+    bool was_new_ = false;
     bool announced_ = false;
     bool refused_ = false;
     bool powered_off_ = false;

@@ -32,6 +32,9 @@ enum class DomainState {
 struct DomainLife {
     DomainState state = DomainState::running;
     std::optional<ShutdownReason> reason;  // once it has shut down; may be kept while dying
+    // It was suspended and ran on (xl save -c): a save file of then and one of a later suspend bear
+    // the same incarnation. BackDevice's to say; Domains knows nothing of the past.
+    bool ran_on = false;
 
     // It will never run again under this id.
     bool ended() const {
@@ -49,6 +52,12 @@ class Domains {
   public:
     virtual ~Domains() = default;
     virtual Result<DomainLife> look(DomainId domid) = 0;
+
+    // Xen's migration count (xen/arch-x86/cpuid.h, leaf 3): 1 for a domain that was created. It
+    // goes into a save file, and a domain restored from that has one more. No guest can change it.
+    virtual Result<std::uint32_t> incarnation(DomainId domid) = 0;
+    // Only of a created domain that has never run.
+    virtual Result<void> set_incarnation(DomainId domid, std::uint32_t incarnation) = 0;
 };
 
 }  // namespace vtpm::xen

@@ -21,6 +21,8 @@ class LibxenDomains final : public Domains {
     LibxenDomains& operator=(const LibxenDomains&) = delete;
 
     Result<DomainLife> look(DomainId domid) override;
+    Result<std::uint32_t> incarnation(DomainId domid) override;
+    Result<void> set_incarnation(DomainId domid, std::uint32_t incarnation) override;
 
   private:
     explicit LibxenDomains(xc_interface_core* handle) : handle_(handle) {}

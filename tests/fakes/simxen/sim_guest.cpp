@@ -92,6 +92,8 @@ bool SimGuest::boot() {
 
 void SimGuest::plug() {
     host_.xen().set_domain(domain_, "paused");
+    if (file_)
+        host_.xen().set_incarnation(domain_, *file_ + 1);
     host_.xen().plug(domain_, device, uuid_);
 }
 
@@ -154,6 +156,23 @@ bool SimGuest::power_off(bool orderly) {
     const bool closed = removed(true);
     host_.xen().remove_domain(domain_);
     return closed && vtpmd_->wait(libxl_patience) == 0;
+}
+
+// Linux leaves its ring as it is.
+std::uint32_t SimGuest::save() {
+    const auto file = host_.xen().incarnation(domain_);
+    host_.xen().set_domain(domain_, "shutdown 2");
+    const bool closed = removed(true);
+    host_.xen().remove_domain(domain_);
+    return closed && vtpmd_->wait(libxl_patience) == 0 ? file : 0;
+}
+
+std::uint32_t SimGuest::save_and_go_on() {
+    host_.xen().set_domain(domain_, "shutdown 2");
+    std::this_thread::sleep_for(300ms);  // while xl writes the file
+    host_.xen().set_domain(domain_, "running");
+    std::this_thread::sleep_for(500ms);
+    return host_.xen().incarnation(domain_);
 }
 
 Bytes transmit(xen::FrontRing& ring, ByteView command, bool spin) {

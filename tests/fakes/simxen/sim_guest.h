@@ -49,6 +49,13 @@ class SimGuest {
     SimGuest& operator=(const SimGuest&) = delete;
     ~SimGuest();
 
+    // What xl restore would make of this file: before boot().
+    void restore_from(std::uint32_t file) { file_ = file; }
+    // xl save: what a restore has to know of the file; 0 if the back end did not let go. With `-c`
+    // the guest goes on.
+    std::uint32_t save();
+    std::uint32_t save_and_go_on();
+
     // xl create up to the driver's first command: plugged in, vtpmd at state 2, connected.
     // False if vtpmd has refused (see refusal()) or did nothing in libxl's 10 s.
     bool boot();
@@ -84,6 +91,7 @@ class SimGuest {
     std::unique_ptr<xen::LibxenStore> store_;
     xen::FrontDevice front_;
     std::optional<Child> vtpmd_;
+    std::optional<std::uint32_t> file_;
 };
 
 }  // namespace vtpm::fakes

@@ -95,8 +95,21 @@ void SimXen::set_domain(xen::DomainId domain, const std::string& life) {
         introduce(domain);
 }
 
+std::uint32_t SimXen::incarnation(xen::DomainId domain) const {
+    std::uint32_t incarnation = 1;
+    std::ifstream(directory_ / "domains" / (std::to_string(domain) + ".incarnation")) >>
+        incarnation;
+    return incarnation;
+}
+
+void SimXen::set_incarnation(xen::DomainId domain, std::uint32_t incarnation) {
+    std::ofstream(directory_ / "domains" / (std::to_string(domain) + ".incarnation"))
+        << incarnation << "\n";
+}
+
 void SimXen::remove_domain(xen::DomainId domain) {
     fs::remove(directory_ / "domains" / std::to_string(domain));
+    fs::remove(directory_ / "domains" / (std::to_string(domain) + ".incarnation"));
     ring_virq();
 }
 

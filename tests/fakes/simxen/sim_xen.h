@@ -23,6 +23,9 @@ class SimXen {
     // "running", "paused", "shutdown REASON", "dying"; from then on the domain exists.
     void set_domain(xen::DomainId domain, const std::string& life);
     void remove_domain(xen::DomainId domain);
+    // Xen's migration count of it.
+    std::uint32_t incarnation(xen::DomainId domain) const;
+    void set_incarnation(xen::DomainId domain, std::uint32_t incarnation);
 
     // A vtpm device's nodes, as libxl writes them; nothing of what xl waits for.
     void plug(xen::DomainId domain, unsigned device, const Uuid& uuid);

@@ -92,8 +92,7 @@ class EngineChannel(rig.RigTest):
         self.assert_state(1, {PERMANENT: b"p"})
 
     def test_kinds(self):
-        # The volatile state goes to vtpmd; it is never at rest.
-        for kind in (0, VOLATILE, 4, 255, 2**32 - 1):
+        for kind in (0, 4, 255, 2**32 - 1):
             answer = self.engine.commit(0, (PERMANENT, b"p"), (kind, b"x"))
             self.assert_failure(answer, "malformed")
         twice = self.engine.commit(0, (PERMANENT, b"p"), (PERMANENT, b"q"))
@@ -101,6 +100,19 @@ class EngineChannel(rig.RigTest):
         self.assert_failure(self.engine.commit(0), "malformed")
         self.assert_failure(self.engine.commit(0, *[(PERMANENT, b"p")] * 4), "malformed")
         self.assert_state(0, {})
+
+    def test_the_volatile_state_of_a_suspended_guest(self):
+        self.assert_failure(self.engine.commit(0, (VOLATILE, b"v")), "invalid-argument")
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"p"), (VOLATILE, b"v")), 1)
+        self.assert_state(1, {PERMANENT: b"p", VOLATILE: b"v"})
+        self.assertEqual(self.engine.commit(1, (VOLATILE, None)), 2)
+        self.assert_state(2, {PERMANENT: b"p"})
+
+    def test_all_that_was_taken_can_be_given_back(self):
+        blobs = {kind: os.urandom(MAX_BLOB) for kind in (PERMANENT, VOLATILE, SAVED)}
+        for sequence, blob in enumerate(blobs.items()):
+            self.assertEqual(self.engine.commit(sequence, blob), sequence + 1)
+        self.assert_state(3, blobs)
 
     def test_sizes(self):
         big = os.urandom(MAX_BLOB)

@@ -76,6 +76,70 @@ TEST_CASE("PCRs outlive a reloaded driver") {
     CHECK(bench.guest.power_off());
 }
 
+TEST_CASE("a vtpmd that is restarted goes on with the guest's TPM") {
+    Bench bench;
+    boot(bench.guest);
+    store_value(bench.guest);
+    REQUIRE(run(bench.guest, v20::pcr_extend(pcr, 0xA5)) == success);
+    const auto restart = [&](SimGuest& guest) {
+        guest.vtpmd().terminate();
+        REQUIRE(guest.vtpmd().wait(10s) == 0);
+        guest.start_vtpmd();
+    };
+    for (int round = 0; round < 2; ++round) {
+        const Bytes extended = read_pcr(bench.guest, pcr);
+        restart(bench.guest);
+        CHECK(read_pcr(bench.guest, pcr) == extended);
+        REQUIRE(run(bench.guest, v20::pcr_extend(pcr, 0x5A)) == success);
+    }
+    const Bytes extended = read_pcr(bench.guest, pcr);
+    CHECK(read_nv(bench.guest, 32) == value);
+    SECTION("it is saved and restored afterwards") {
+        const auto file = bench.guest.save();
+        SimGuest restored(bench.host, 6, bench.uuid);
+        restored.restore_from(file);
+        boot(restored);
+        CHECK(read_pcr(restored, pcr) == extended);
+        restart(restored);
+        CHECK(read_pcr(restored, pcr) == extended);
+        CHECK(restored.destroy());
+    }
+    SECTION("its driver is not there meanwhile") {
+        REQUIRE(bench.guest.front().close(5s));
+        restart(bench.guest);
+        REQUIRE(bench.guest.connect());
+        CHECK(read_pcr(bench.guest, pcr) == extended);
+        CHECK(bench.guest.destroy());
+    }
+    SECTION("and then it is killed") {
+        restart_vtpmd(bench.guest);
+        CHECK(run(bench.guest, v20::pcr_read(pcr)) == failure_mode);
+        CHECK(bench.guest.destroy());
+    }
+    SECTION("the guest is gone meanwhile, and created anew") {
+        bench.guest.vtpmd().terminate();
+        REQUIRE(bench.guest.vtpmd().wait(10s) == 0);
+        bench.host.xen().delete_nodes(5, 0);
+        bench.host.xen().remove_domain(5);
+    }
+    SECTION("the guest had saved itself beside it") {
+        const auto checkpoint = bench.guest.save_and_go_on();
+        restart(bench.guest);
+        CHECK(read_pcr(bench.guest, pcr) == extended);
+        CHECK(bench.guest.save() == checkpoint);
+        SimGuest restored(bench.host, 6, bench.uuid);
+        restored.restore_from(checkpoint);
+        boot(restored);
+        CHECK(run(restored, v20::pcr_read(pcr)) == failure_mode);
+        CHECK(restored.destroy());
+    }
+    SimGuest again(bench.host, 7, bench.uuid);
+    boot(again);
+    CHECK(read_pcr(again, pcr) != extended);
+    CHECK(read_nv(again, 32) == value);
+    CHECK(again.destroy());
+}
+
 TEST_CASE("an engine or a vtpmd that was killed leaves a failed TPM until the power cycle") {
     Bench bench;
     boot(bench.guest);
@@ -113,12 +177,58 @@ TEST_CASE("an acknowledged write outlives a killed manager") {
         CHECK(run(bench.guest, v20::nv_write(Bytes(32, 0x11))) == nv_unavailable);
         CHECK(run(bench.guest, v20::pcr_read(0)) == success);
         CHECK(run(bench.guest, v20::get_random(16)) == success);
+        // It was not forgotten, either: the guest goes on from it.
+        CHECK(run(bench.guest, v20::nv_write(value)) == nv_unavailable);
     }
     bench.host.start_manager();
     CHECK(bench.guest.destroy());
     SimGuest again(bench.host, 6, bench.uuid);
     boot(again);
     CHECK(read_nv(again, 32) == value);
+    CHECK(again.destroy());
+}
+
+TEST_CASE("a restarted manager serves the guests that run on") {
+    Bench bench;
+    boot(bench.guest);
+    store_value(bench.guest);
+    REQUIRE(run(bench.guest, v20::pcr_extend(pcr, 0xA5)) == success);
+    const Bytes extended = read_pcr(bench.guest, pcr);
+    const pid_t engine = bench.guest.engine_pid();
+    const Bytes newer(32, 0x77);
+    bench.host.kill_manager();
+    SECTION("a command that writes meanwhile waits for it") {
+        std::thread admin([&] {
+            std::this_thread::sleep_for(300ms);
+            bench.host.start_manager();
+        });
+        CHECK(run(bench.guest, v20::nv_write(newer)) == success);
+        admin.join();
+    }
+    SECTION("what could not be written in time is written when it is back") {
+        CHECK(run(bench.guest, v20::nv_write(newer)) == nv_unavailable);
+        bench.host.start_manager();
+        CHECK(soon([&] { return run(bench.guest, v20::nv_read(32)) == success; }));
+    }
+    SECTION("again and again") {
+        for (int i = 0; i < 3; ++i) {
+            bench.host.start_manager();
+            REQUIRE(run(bench.guest, v20::nv_write(Bytes(32, static_cast<std::uint8_t>(i)))) ==
+                    success);
+            bench.host.kill_manager();
+        }
+        bench.host.start_manager();
+        REQUIRE(run(bench.guest, v20::nv_write(newer)) == success);
+    }
+    CHECK(bench.host.show(bench.uuid).in_use());
+    CHECK(read_nv(bench.guest, 32) == newer);
+    CHECK(read_pcr(bench.guest, pcr) == extended);
+    CHECK(bench.guest.engine_pid() == engine);
+    CHECK(bench.guest.power_off());
+
+    SimGuest again(bench.host, 6, bench.uuid);
+    boot(again);
+    CHECK(read_nv(again, 32) == newer);
     CHECK(again.destroy());
 }
 

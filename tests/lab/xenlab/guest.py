@@ -20,12 +20,13 @@ class GuestConfig:
     vtpm: str = ""
     memory_mib: int = 192
     ramdisk: str = "/srv/lab/initrd"
+    on_crash: str = "destroy"
 
     def text(self) -> str:
         """Returns it as xl reads it."""
         return (f'name="{self.name}"\ntype="{self.kind}"\nmemory={self.memory_mib}\nvcpus=1\n'
                 f'kernel="/srv/lab/vmlinux"\nramdisk="{self.ramdisk}"\nextra="console=hvc0"\n'
-                f'on_reboot="restart"\non_crash="destroy"\n{self.vtpm}\n')
+                f'on_reboot="restart"\non_crash="{self.on_crash}"\n{self.vtpm}\n')
 
 
 class Guest:
@@ -78,6 +79,16 @@ class Guest:
         self.lab.check(f"xl shutdown {self.domid}")
         self.wait_gone(timeout)
         self._forget()
+
+    def save(self, file: str) -> None:
+        """Saves it into a file: the domain is gone then."""
+        self.lab.check(f"xl save {self.domid} {file}", 300)
+        self.wait_gone()
+        self._forget()
+
+    def checkpoint(self, file: str) -> None:
+        """Saves it into a file, and lets it run on."""
+        self.lab.check(f"xl save -c {self.domid} {file}", 300)
 
     def wait_restarted(self, timeout: float = 240) -> None:
         """Waits for the domain that xl makes when this one reboots (on_reboot=restart)."""

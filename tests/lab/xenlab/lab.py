@@ -139,9 +139,10 @@ class Lab:
         return self.check("journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'")
 
     def create_guest(self, name: str, kind: str = "pv", vtpm: str = "", ready: bool = True,
-                     timeout: float = 180, ramdisk: str = "/srv/lab/initrd") -> Guest:
+                     timeout: float = 180, ramdisk: str = "/srv/lab/initrd",
+                     on_crash: str = "destroy") -> Guest:
         """Starts a guest and waits for its agent. vtpm: the line that `vtpmctl create` printed."""
-        config = GuestConfig(name, kind, vtpm, ramdisk=ramdisk)
+        config = GuestConfig(name, kind, vtpm, ramdisk=ramdisk, on_crash=on_crash)
         guest = self._start_guest(config)
         try:
             if ready:
@@ -154,6 +155,13 @@ class Lab:
             self.guests.remove(guest)
             guest = self._start_guest(config)
             guest.wait_ready(timeout)
+        return guest
+
+    def restore_guest(self, name: str, file: str) -> Guest:
+        """Restores a guest that was saved into this file, and deletes nothing."""
+        self.check(f"xl restore {file}", 300)
+        guest = Guest(self, name)
+        self.guests.append(guest)
         return guest
 
     def _start_guest(self, config: GuestConfig) -> Guest:

@@ -24,6 +24,7 @@
 #include <functional>
 
 #include "allowed_calls.h"
+#include "seat.h"
 #include "vtpm/base/fd.h"
 #include "vtpm/jail/confine.h"
 #include "vtpm/jail/harden.h"
@@ -85,7 +86,8 @@ const std::vector<Escape>& escapes() {
         {"make a socket", [](int) { ::socket(AF_UNIX, SOCK_STREAM, 0); }},
         {"connect", [](int bell) { ::connect(bell, nullptr, 0); }},
         {"send a descriptor", [](int bell) { ::sendmsg(bell, nullptr, 0); }},
-        {"receive a descriptor", [](int bell) { ::recvmsg(bell, nullptr, 0); }},
+        {"receive a descriptor from another than vtpmd",
+         [](int) { ::recvmsg(engine_program::Seat::manager_fd, nullptr, 0); }},
         {"exec", [](int) { ::execl("/bin/true", "true", nullptr); }},
         {"fork", [](int) { ::fork(); }},
         {"clone3", [](int) { ::syscall(SYS_clone3, nullptr, 0); }},

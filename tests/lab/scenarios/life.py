@@ -1,0 +1,184 @@
+"""PCRs live as long as a guest's power: over save, restore and a manager's restart, and no longer."""
+
+import re
+import secrets
+
+from xenlab import vtpm
+from xenlab.agent import LabError
+from xenlab.expect import expect, expect_equal, expect_in
+from xenlab.guest import Guest
+from xenlab.guesttpm import tpm_of
+from xenlab.lab import Lab
+from xenlab.say import step, timed
+from xenlab.tpm12 import Tpm12, Tpm12Error
+
+NEEDS_PRODUCT = True
+OWN_HOST = True
+PCR = 16
+SIZE = 32
+
+
+class Case:
+    """One guest, what its TPM must remember, and what its PCR is."""
+
+    def __init__(self, lab: Lab, kind: str, version: str) -> None:
+        self.lab = lab
+        self.kind = kind
+        self.version = version
+        self.instance = vtpm.create(lab, f"life{version.replace('.', '')}", version)
+        self.guest = self.create()
+        self.zero = self.read_pcr()
+        self.secret = secrets.token_bytes(SIZE)
+        tpm_of(self.guest, version).write_secret(self.secret)
+        self.pcr = self.zero
+
+    @property
+    def file(self) -> str:
+        """Where the guest is saved."""
+        return f"/var/tmp/{self.instance.name}.save"
+
+    def create(self) -> Guest:
+        """Runs xl create."""
+        self.guest = self.lab.create_guest(self.instance.name, self.kind, self.instance.line,
+                                           on_crash="restart" if self.kind == "pv" else "destroy")
+        return self.guest
+
+    def save(self) -> None:
+        """Runs xl save."""
+        self.guest.save(self.file)
+        vtpm.wait_free(self.lab, self.instance.name)
+
+    def restore(self) -> None:
+        """Runs xl restore, and waits for the driver."""
+        self.guest = self.lab.restore_guest(self.instance.name, self.file)
+        self.guest.check("until [ -c /dev/tpm0 ]; do sleep 0.2; done", 240)
+
+    def read_pcr(self) -> bytes:
+        """Asks the TPM."""
+        if self.version == "1.2":
+            return self._raw().pcr_read(PCR)
+        out = self.guest.check(f"tpm2_pcrread sha256:{PCR}", 240)
+        found = re.search(rf"{PCR}\s*:\s*0x([0-9A-F]{{64}})", out)
+        if found is None:
+            raise LabError(f"no PCR in:\n{out}")
+        return bytes.fromhex(found[1])
+
+    def extend(self) -> None:
+        """Makes the PCR another one."""
+        if self.version == "1.2":
+            self._raw().extend(PCR, secrets.token_bytes(20))
+        else:
+            self.guest.check(f"tpm2_pcrextend {PCR}:sha256={secrets.token_hex(32)}", 240)
+        before, self.pcr = self.pcr, self.read_pcr()
+        expect(self.pcr not in (before, self.zero), "an extended PCR is as before")
+
+    def check_on(self, after: str) -> None:
+        """The TPM has gone on."""
+        expect_equal(self.read_pcr(), self.pcr, f"PCR of the {self.kind} guest after {after}")
+        self._check_secret(after)
+
+    def check_new(self, after: str) -> None:
+        """The TPM has begun anew."""
+        expect_equal(self.read_pcr(), self.zero, f"PCR of the {self.kind} guest after {after}")
+        self._check_secret(after)
+        self.pcr = self.zero
+
+    def check_failed(self, after: str) -> None:
+        """The TPM refuses."""
+        try:
+            seen = self.read_pcr()
+        except (LabError, Tpm12Error):
+            return
+        expect(False, f"the {self.kind} guest has a PCR ({seen.hex()}) after {after}")
+
+    def write(self) -> bool:
+        """Tries to write to NV."""
+        secret = secrets.token_bytes(SIZE)
+        try:
+            tpm_of(self.guest, self.version).write_secret(secret)
+        except (LabError, Tpm12Error):
+            return False
+        self.secret = secret
+        return True
+
+    def _raw(self) -> Tpm12:
+        return Tpm12(lambda command: bytes.fromhex(self.guest.check(f"tpmraw {command.hex()}", 240)))
+
+    def _check_secret(self, after: str) -> None:
+        expect_equal(tpm_of(self.guest, self.version).read_secret(SIZE), self.secret, f"NV after {after}")
+
+
+def run(lab: Lab) -> None:
+    """A PV guest with a TPM 1.2 and a PVH guest with a 2.0."""
+    with timed("booting"):
+        lab.boot(cpus=1)
+    cases = [Case(lab, "pv", "1.2"), Case(lab, "pvh", "2.0")]
+    for case in cases:
+        case.extend()
+    _reboot_host(lab, cases)
+    _restart_manager(lab, cases)
+    _throw_away(cases[1])
+    _checkpoint(lab, cases[0])
+    _power_cycles(lab, cases[0])
+
+
+def _reboot_host(lab: Lab, cases: list[Case]) -> None:
+    step("both guests are saved; the host reboots; they are restored")
+    for case in cases:
+        case.save()
+    vtpm.expect_nothing_left(lab)
+    with timed("rebooting the host"):
+        lab.shutdown()
+        lab.boot(cpus=1)
+    for case in cases:
+        case.restore()
+        case.check_on("a host's reboot between save and restore")
+
+
+def _restart_manager(lab: Lab, cases: list[Case]) -> None:
+    for how in ("systemctl restart vtpmmgrd.service", "kill -9 $(systemctl show --value -p MainPID vtpmmgrd.service)"):
+        step(f"{how}: the guests write on")
+        engines = [vtpm.engine_pid(lab, case.guest.domid) for case in cases]
+        lab.check(how)
+        for case in cases:
+            expect(any(case.write() for _ in range(20)), f"the {case.kind} guest cannot write after {how}")
+            case.check_on(how)
+        expect_equal([vtpm.engine_pid(lab, case.guest.domid) for case in cases], engines, "engines")
+
+
+def _throw_away(case: Case) -> None:
+    step("a save file is not restored; the guest is created anew, and destroyed; then the file is restored")
+    case.save()
+    case.create()
+    case.check_new("a save that was thrown away")
+    case.guest.destroy()
+    vtpm.wait_free(case.lab, case.instance.name)
+    case.restore()
+    case.check_failed("the restore of an older file")
+    expect_in("was not suspended with it", case.lab.journal("vtpmd@*"), "the reason in the journal")
+    case.guest.destroy()
+
+
+def _checkpoint(lab: Lab, case: Case) -> None:
+    step("xl save -c: the guest runs on; saved again, it has no TPM that could be the other's")
+    case.guest.checkpoint(case.file)
+    case.check_on("xl save -c")
+    case.extend()
+    case.save()
+    case.restore()
+    case.check_failed("the restore of one of two files that look alike")
+    expect_in("ran on after it had been saved", lab.journal("vtpmd@*"), "the reason in the journal")
+    case.guest.destroy()
+
+
+def _power_cycles(lab: Lab, case: Case) -> None:
+    step("the guest reboots itself, is rebooted, and crashes: each time its PCRs are new")
+    vtpm.wait_free(lab, case.instance.name)
+    case.create()
+    for how, deed in (("reboot", lambda: case.guest.sh("reboot")),
+                      ("xl reboot", lambda: lab.check(f"xl reboot {case.guest.domid}")),
+                      ("a crash", lambda: case.guest.sh("echo c >/proc/sysrq-trigger"))):
+        case.extend()
+        deed()
+        case.guest.wait_restarted()
+        case.check_new(how)

@@ -1,0 +1,143 @@
+#include "state_client.h"
+
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "vtpm/wire/failure.h"
+#include "vtpm/wire/messages.pb.h"
+
+using namespace vtpm;
+using namespace vtpm::engine_program;
+using namespace std::chrono_literals;
+using engine::StateKind;
+
+namespace {
+
+// A vault of one instance, and the managers before it, one a channel.
+struct Scene {
+    ~Scene() {
+        client = StateClient{Fd()};  // ends the manager's thread
+        if (thread.joinable())
+            thread.join();
+    }
+
+    // A manager that answers `answers` requests, carries out the next one and dies.
+    Fd manager(int answers) {
+        if (thread.joinable())
+            thread.join();
+        auto pair = stream_socket_pair().value();
+        thread = std::thread([this, answers, socket = std::move(pair.second)]() mutable {
+            wire::Channel channel(std::move(socket));
+            for (int i = 0; i <= answers; ++i) {
+                const auto frame = channel.receive(10s);
+                if (!frame)
+                    return;
+                const auto reply = carry_out(*frame);
+                if (i == answers || !channel.send(reply))
+                    return;
+            }
+        });
+        return std::move(pair.first);
+    }
+
+    // As the vault does: in sequence, and an exact repeat of the last one is answered as it was.
+    wire::proto::EngineReply carry_out(const wire::Frame& frame) {
+        const auto commit = wire::parse<wire::proto::EngineRequest>(frame)->commit();
+        const Bytes content(frame.payload.view().begin(), frame.payload.view().end());
+        wire::proto::EngineReply reply;
+        if (refuse) {
+            *reply.mutable_failure() =
+                wire::to_message(Error{Errc::io, NextAction::retry_later, "disk full"});
+        } else if (commit.sequence() + 1 == sequence && content == stored.back()) {
+            reply.mutable_committed()->set_sequence(sequence);
+        } else if (commit.sequence() != sequence) {
+            *reply.mutable_failure() =
+                wire::to_message(Error{Errc::out_of_order, NextAction::stop, "not the next one"});
+        } else {
+            stored.push_back(content);
+            reply.mutable_committed()->set_sequence(++sequence);
+        }
+        return reply;
+    }
+
+    Result<void> write(std::uint8_t value) {
+        std::vector<engine::StateBlob> changes;
+        changes.push_back({StateKind::permanent, SecretBytes::copy_of(Bytes{value})});
+        return client.commit(std::move(changes));
+    }
+
+    std::uint64_t sequence = 0;
+    std::vector<Bytes> stored;
+    bool refuse = false;
+    std::thread thread;
+    StateClient client{manager(1)};
+};
+
+}  // namespace
+
+TEST_CASE("a commit whose answer was lost is repeated as it was, before anything newer") {
+    Scene scene;
+    REQUIRE(scene.write(1));
+    CHECK_FALSE(scene.write(2));  // on the disk, but nobody said so
+    CHECK_FALSE(scene.write(3));
+    CHECK_FALSE(scene.write(4));
+    CHECK(scene.client.has_pending());
+    CHECK(scene.client.attach(scene.manager(9)));
+    CHECK_FALSE(scene.client.has_pending());
+    CHECK(scene.stored == std::vector<Bytes>{{1}, {2}, {4}});
+    CHECK(scene.write(5));
+    CHECK(scene.sequence == 4);
+}
+
+TEST_CASE("a commit that did not arrive is sent again") {
+    Scene scene;
+    REQUIRE(scene.write(1));
+    CHECK_FALSE(scene.write(2));
+    scene.stored.pop_back();
+    --scene.sequence;
+    CHECK(scene.client.attach(scene.manager(9)));
+    CHECK(scene.stored == std::vector<Bytes>{{1}, {2}});
+}
+
+TEST_CASE("where somebody else has written meanwhile nothing goes on") {
+    Scene scene;
+    REQUIRE(scene.write(1));
+    CHECK_FALSE(scene.write(2));
+    SECTION("once, in the place of ours") {
+        scene.stored.back() = Bytes{9};
+    }
+    SECTION("more often") {
+        scene.stored.push_back(Bytes{9});
+        ++scene.sequence;
+    }
+    const auto before = scene.stored;
+    CHECK_FALSE(scene.client.attach(scene.manager(9)));
+    CHECK_FALSE(scene.write(3));
+    CHECK(scene.stored == before);
+    CHECK(scene.client.has_pending());
+}
+
+TEST_CASE("a commit that was refused is joined by later changes") {
+    Scene scene;
+    scene.refuse = true;
+    CHECK_FALSE(scene.write(1));
+    scene.refuse = false;
+    CHECK_FALSE(scene.write(2));  // carried out by a manager that dies
+    CHECK(scene.client.attach(scene.manager(9)));
+    CHECK(scene.stored == std::vector<Bytes>{{2}});
+}
+
+TEST_CASE("a channel in the place of a lost one serves the same commit") {
+    Scene scene;
+    int asked = 0;
+    scene.client.on_loss([&]() -> std::optional<Fd> {
+        ++asked;
+        return scene.manager(9);
+    });
+    REQUIRE(scene.write(1));
+    CHECK(asked == 0);
+    CHECK(scene.write(2));
+    CHECK(scene.write(3));
+    CHECK(asked == 1);
+    CHECK(scene.stored == std::vector<Bytes>{{1}, {2}, {3}});
+}
