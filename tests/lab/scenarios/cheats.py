@@ -16,16 +16,16 @@ OWN_HOST = True
 # How long each cheat goes on, and how long the honest guest's commands are timed meanwhile.
 CHEAT_S = 8
 HONEST_S = 5
-MIN_SAMPLES = 300
+MIN_SAMPLES = 200
 QUIET_TIMES = 3
 # The honest guest's latencies beside a cheat, against its own on the same host when nobody cheats. On a busy machine
 # the emulation alone makes a 99th percentile of ten times the median, so the median has a bound of its own.
 MAX_P99 = 3.0
-MAX_P50 = 2.0
+MAX_P50 = 3.0
 # vtpmd@.service gives a guest one processor; the rest is what a share measured over seconds is off by.
 MAX_GUEST = 1.1
-# What nothing is done for: events that announce no command.
-MAX_GUEST_OF = {"storm": 0.25, "silent": 0.25}
+# What nothing is done for: events that announce no command. An engine that took every event had 49 % of a processor.
+MAX_GUEST_OF = {"storm": 0.35, "silent": 0.35}
 MAX_MANAGER = 0.2
 # All of dom0 with its kernel, beyond what the honest guest and the lab cost: that processor, and xenstored.
 MAX_DOM0 = 1.5
