@@ -205,7 +205,7 @@ void GuestTpm::tick(Clock::time_point now) {
 
 // vtpmmgrd is there again: the hold on the instance, and for the engine a channel to it.
 Result<void> GuestTpm::hold_again() {
-    const auto opened = manager_.open(uuid_, guest_, std::chrono::seconds(1));
+    const auto opened = manager_.open(uuid_, guest_, hold_patience);
     if (!opened && opened.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other) {
         // Two engines of one instance must not both go on.
         if (engine_ && power_ == Power::on) {

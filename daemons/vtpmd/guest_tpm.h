@@ -69,6 +69,8 @@ class GuestTpm : public xen::BackDeviceOwner {
     enum class Power { off, on, failed };
     static constexpr std::chrono::seconds retry_interval{3};
     static constexpr std::chrono::milliseconds manager_interval{300};
+    // A manager that has just started may be busy; libxl waits 10 s for us.
+    static constexpr std::chrono::seconds hold_patience{3};
     static constexpr int max_taken_by_other = 20;
     // For a manager that is being restarted while a guest is saved. xl has let go of us by then.
     static constexpr std::chrono::seconds suspend_patience{5};
