@@ -125,9 +125,13 @@ Result<void> Service::wait() {
         if (event)
             empty_events_.taken(command, std::chrono::steady_clock::now());
     }
-    if (wanted[0].revents != 0)
-        return obey();
-    return {};
+    return order_waits() ? obey() : Result<void>();
+}
+
+// Asked anew after each turn at the ring: a command may have taken an order, in await_channel().
+bool Service::order_waits() const {
+    pollfd wanted{doorman_.fd(), POLLIN, 0};
+    return put_off_ || ::poll(&wanted, 1, 0) > 0;
 }
 
 // Commands in a row for as long as a turn lasts. If it ends with the guest not done, the next

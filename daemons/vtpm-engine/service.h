@@ -38,6 +38,7 @@ class Service {
     void fail_tpm(tpm::Version version);
     Result<void> wait();
     Result<bool> serve_ring();  // was there a command?
+    bool order_waits() const;
     Result<void> obey();
     Result<void> attach(Fd socket);
     std::optional<Fd> await_channel();

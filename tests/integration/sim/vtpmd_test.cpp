@@ -217,6 +217,22 @@ TEST_CASE("a restarted manager serves the guests that run on") {
         bench.host.start_manager();
         CHECK(soon([&] { return run(bench.guest, v20::nv_read(32)) == success; }));
     }
+    SECTION("its channel arrives together with a command, which takes it") {
+        // Both are there when the engine looks; it must not look for the channel a second time.
+        REQUIRE(::kill(engine, SIGSTOP) == 0);
+        bench.host.start_manager();
+        REQUIRE(soon([&] { return bench.host.show(bench.uuid).in_use(); }));
+        std::thread release([&] {
+            std::this_thread::sleep_for(500ms);
+            ::kill(engine, SIGCONT);
+        });
+        CHECK(run(bench.guest, v20::nv_write(newer)) == success);
+        release.join();
+        std::this_thread::sleep_for(100ms);
+        const auto begin = std::chrono::steady_clock::now();
+        CHECK(run(bench.guest, v20::nv_read(32)) == success);
+        CHECK(std::chrono::steady_clock::now() - begin < 10s);
+    }
     SECTION("again and again") {
         for (int i = 0; i < 3; ++i) {
             bench.host.start_manager();
