@@ -227,6 +227,21 @@ TEST_CASE("a restarted manager serves the guests that run on") {
         bench.host.start_manager();
         REQUIRE(soon([&] { return run(bench.guest, v20::nv_write(newer)) == success; }));
     }
+    SECTION("its engine finds the new channel and a command at the same moment") {
+        ::kill(engine, SIGSTOP);
+        bench.host.start_manager();
+        CHECK(soon([&] { return bench.host.show(bench.uuid).in_use(); }));
+        std::this_thread::sleep_for(500ms);
+        std::thread waker([&] {
+            std::this_thread::sleep_for(200ms);
+            ::kill(engine, SIGCONT);
+        });
+        CHECK(run(bench.guest, v20::nv_write(newer)) == success);
+        waker.join();
+        const auto begin = std::chrono::steady_clock::now();
+        CHECK(run(bench.guest, v20::get_random(8)) == success);
+        CHECK(std::chrono::steady_clock::now() - begin < 10s);
+    }
     CHECK(bench.host.show(bench.uuid).in_use());
     CHECK(read_nv(bench.guest, 32) == newer);
     CHECK(read_pcr(bench.guest, pcr) == extended);
