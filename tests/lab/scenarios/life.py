@@ -116,7 +116,7 @@ class Case:
 def run(lab: Lab) -> None:
     """A PV guest with a TPM 1.2 and a PVH guest with a 2.0."""
     with timed("booting"):
-        _boot(lab)
+        lab.boot(cpus=1)
     cases = [Case(lab, "pv", "1.2"), Case(lab, "pvh", "2.0")]
     for case in cases:
         case.extend()
@@ -128,12 +128,6 @@ def run(lab: Lab) -> None:
     _power_cycles(lab, cases[0])
 
 
-def _boot(lab: Lab) -> None:
-    """A manager that was faster than udev has no chip yet; guests would have it look again, vtpmctl does not."""
-    lab.boot(cpus=1)
-    lab.check("vtpmctl status --json | grep -q '\"state\": \"open\"' || systemctl restart vtpmmgrd.service")
-
-
 def _reboot_host(lab: Lab, cases: list[Case]) -> None:
     step("both guests are saved; the host reboots; they are restored")
     for case in cases:
@@ -141,7 +135,7 @@ def _reboot_host(lab: Lab, cases: list[Case]) -> None:
     vtpm.expect_nothing_left(lab)
     with timed("rebooting the host"):
         lab.shutdown()
-        _boot(lab)
+        lab.boot(cpus=1)
     for case in cases:
         case.restore()
         case.check_on("a host's reboot between save and restore")

@@ -46,7 +46,7 @@ def _reinstall(lab: Lab, guest: Guest, secret: bytes) -> None:
     step("installing over itself leaves the running guest its TPM")
     before = vtpm.main_pid(lab, vtpm.unit(guest.domid)), vtpm.main_pid(lab, "vtpmmgrd.service")
     said = lab.check(INSTALL.replace("install", "install --reinstall", 1), 600)
-    expect_in("running guests keep the version", said, "what apt said")
+    expect_in("running guests keep their TPMs", said, "what apt said")
     after = vtpm.main_pid(lab, vtpm.unit(guest.domid)), vtpm.main_pid(lab, "vtpmmgrd.service")
     expect_equal(after, before, "processes of vtpmd and vtpmmgrd after the installation")
     expect_equal(tpm_of(guest, "1.2").read_secret(32), secret, "the secret after the installation")
