@@ -31,7 +31,7 @@ TEST_CASE("mistakes are errors, never defaults") {
     for (const auto* text :
          {"auto_creat = true", "auto_create = \"yes\"", "auto_create = 1", "tcti = 5",
           "tcti = \"\"", "auto_create_tpm = \"1.3\"", "auto_create_tpm = 2.0", "tcti = ", "[tcti]",
-          "\xff\xfe", "tcti = \"a\"\ntcti = \"b\""}) {
+          "[$", "[[[a]]]", "\xff\xfe", "tcti = \"a\"\ntcti = \"b\""}) {
         INFO(text);
         CHECK_FALSE(parse_settings(text));
     }
