@@ -162,6 +162,7 @@ class Host {
         must(same(ok(chip_->unseal(host_.plain, {}, nullptr))), "another secret");
         read_cell();
         must(cell_values_.size() == 1, "the cell could be anything");
+        must(ok(chip_->read_counter(host_.counter)) >= highest_, "a count that never was");
         latch();
     }
 
