@@ -31,10 +31,15 @@ TEST_CASE("mistakes are errors, never defaults") {
     for (const auto* text :
          {"auto_creat = true", "auto_create = \"yes\"", "auto_create = 1", "tcti = 5",
           "tcti = \"\"", "auto_create_tpm = \"1.3\"", "auto_create_tpm = 2.0", "tcti = ", "[tcti]",
-          "\xff\xfe", "tcti = \"a\"\ntcti = \"b\""}) {
+          "[$", "[[[a]]]", "\xff\xfe", "tcti = \"a\"\ntcti = \"b\""}) {
         INFO(text);
         CHECK_FALSE(parse_settings(text));
     }
+    const auto letter = parse_settings("tcti = \"a\" # \xc3\xa9\n\xd0\xbc = 1");
+    REQUIRE_FALSE(letter);
+    CHECK(letter.error().context.find("ASCII") != std::string::npos);
+    CHECK(parse_settings("tcti = \"a#\\\"\" # \xc3\xa9"));
+    CHECK_FALSE(parse_settings("tcti = \"\\\xc3\xa9\""));
     const auto unknown = parse_settings("auto_creat = true");
     CHECK(unknown.error().context.find("auto_creat") != std::string::npos);
     CHECK_FALSE(read_settings("/proc"));
