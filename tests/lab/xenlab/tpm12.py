@@ -3,6 +3,9 @@
 import struct
 from collections.abc import Callable
 
+from .agent import LabError
+
+HEADER = struct.Struct(">HII")
 TAG_COMMAND = 0x00C1
 ORD_EXTEND = 0x14
 ORD_PCR_READ = 0x15
@@ -35,11 +38,13 @@ class Tpm12:
 
     def command(self, ordinal: int, body: bytes = b"") -> bytes:
         """Sends a command without authorisation; returns what follows the answer's header."""
-        answer = self._send(struct.pack(">HII", TAG_COMMAND, 10 + len(body), ordinal) + body)
-        code = struct.unpack(">HII", answer[:10])[2]
+        answer = self._send(HEADER.pack(TAG_COMMAND, HEADER.size + len(body), ordinal) + body)
+        if len(answer) < HEADER.size:
+            raise LabError(f"TPM 1.2 ordinal {ordinal:#x}: no answer, but {answer.hex() or 'nothing'}")
+        code = HEADER.unpack(answer[:HEADER.size])[2]
         if code != 0:
             raise Tpm12Error(ordinal, code)
-        return answer[10:]
+        return answer[HEADER.size:]
 
     def extend(self, pcr: int, digest: bytes) -> bytes:
         """Extends a PCR; returns its new value."""
