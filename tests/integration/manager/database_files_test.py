@@ -57,8 +57,8 @@ class DatabaseFiles(rig.RigTest):
         self.assertEqual(loaded.blobs, {frames.PERMANENT: STATE})
 
     def test_truncated(self):
-        for size in (1, 100, 4096, len(self.whole) // 2, len(self.whole) - 4096,
-                     len(self.whole) - 1):
+        last = len(self.whole.rstrip(b"\0"))  # SQLite reads zeros past the end of a page that is cut
+        for size in (1, 100, 4096, len(self.whole) // 2, len(self.whole) - 4096, last - 1):
             with self.subTest(size=size):
                 self.database.write_bytes(self.whole[:size])
                 self.assertEqual(self.refused()["code"], "corrupt")

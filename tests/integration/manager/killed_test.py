@@ -144,7 +144,8 @@ class Killed(rig.RigTest):
         print(f"{len(chosen)} faults, {failures} seen by who asked, {self.refused} older copies "
               f"refused, {time.monotonic() - began:.0f} s", flush=True)
         self.assertGreater(self.refused, len(chosen) // 3)
-        self.assertGreater(failures, len(chosen) // 4)
+        # What only a start meets is tried again for who asks.
+        self.assertGreater(failures, len(chosen) // 8)
 
     def test_killed(self):
         self.inject([(call, "signal=KILL") for call in CALLS])

@@ -27,6 +27,7 @@ class Store:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
         self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.settled = threading.Event()
         self.thread.start()
 
     def serve(self):
@@ -37,6 +38,8 @@ class Store:
                 return
             if not text:
                 return
+            if text == b"SETTLED=1":
+                self.settled.set()
             passed = []
             for _, kind, data in control:
                 if kind == socket.SCM_RIGHTS:
@@ -49,9 +52,12 @@ class Store:
             for fd in passed:
                 os.close(fd)  # of a BARRIER=1: the sender waits for it
 
-    def close(self):
+    def say(self, text):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.sendto(b"", str(self.path))
+            end.sendto(text, str(self.path))
+
+    def close(self):
+        self.say(b"")
         self.thread.join()
         self.socket.close()
         for fd in self.kept.values():
@@ -59,6 +65,9 @@ class Store:
 
     def launcher(self):
         """A command that runs the rest of its line as systemd would, with what is kept here."""
+        self.say(b"SETTLED=1")  # behind all that a killed manager has sent
+        self.settled.wait(10)
+        self.settled.clear()
         names = ":".join(self.kept)
         shell = f"export NOTIFY_SOCKET={self.path}; "
         for place, fd in enumerate(self.kept.values()):
