@@ -104,7 +104,8 @@ Result<std::vector<GroupRecord>> SqliteVault::renewed_groups(const Renewal& wish
         }
         if (put_away) {
             const SecretBytes& key = key_of(group.id, fresh.groups, keys);
-            VTPM_TRY(group.escrow, escrow(record, group.uuid, key, wish.recovery_key));
+            VTPM_TRY(group.escrow,
+                     make_escrow(record.recovery_point, {record.manager, group.uuid, key.clone()}));
         }
         if (seal || put_away || wish.root)
             out.push_back(std::move(group));
@@ -129,7 +130,8 @@ Result<void> SqliteVault::renew_record(const Renewal& wish, const Fresh& fresh,
         VTPM_TRY(record.anchor_key, wrap_key(fresh.table.cell, open.anchor_key));
     }
     if (!record.recovery_point.empty() && (wish.root || wish.recovery_point)) {
-        VTPM_TRY(record.escrow, escrow(record, record.manager, root, wish.recovery_key));
+        VTPM_TRY(record.escrow, make_escrow(record.recovery_point,
+                                            {record.manager, record.manager, root.clone()}));
     }
     return {};
 }

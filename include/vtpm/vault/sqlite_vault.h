@@ -47,8 +47,8 @@ class SqliteVault : public Vault {
 
     Status status() override;
     void act_for(std::string_view who) override { actor_ = who; }
-    Result<SetupOutcome> setup(const SetupWishes& wishes) override;
-    Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) override;
+    Result<Uuid> setup(const SetupWishes& wishes) override;
+    Result<Uuid> replace_recovery_key(std::string_view recovery_public) override;
     Result<void> check_recovery_key(const SecretBytes& recovery_key) override;
     Result<void> recover(const SecretBytes& recovery_key) override;
     Result<void> unlock() override;
@@ -119,13 +119,11 @@ class SqliteVault : public Vault {
     Result<SecretBytes> checked_group_key(const GroupRecord& group, const KeySource& keys) const;
     KeySource keys_from_chip();
     Result<KeySource> keys_from_escrow(const SecretBytes& recovery_key);
-    Result<void> lay_down(const SetupWishes& wishes, SetupOutcome& outcome, KeyBundle& keys);
+    Result<void> lay_down(const SetupWishes& wishes, KeyBundle& keys);
     Result<Unlocked*> unlocked();
     Result<Disk*> disk();
     Result<void> make(Change change, bool urgent);
-    Result<void> escrow_to(const Bytes& recovery_point, const SecretBytes& recovery_key);
-    Result<Bytes> escrow(const VaultRecord& record, const Uuid& owner, const SecretBytes& key,
-                         const SecretBytes* recovery_key) const;
+    Result<void> escrow_to(const Bytes& recovery_point);
     Result<void> renew(const Renewal& wish);
     Result<Fresh> make_fresh(const Renewal& wish, VaultRecord& record);
     Result<std::vector<GroupRecord>> renewed_groups(const Renewal& wish, const VaultRecord& record,

@@ -131,19 +131,13 @@ struct Event {
 };
 
 struct SetupWishes {
-    bool make_recovery_key = false;
-    std::string
-        recovery_public;    // or this public key (P-256, PEM), whose private half is elsewhere
+    // Whose private half is the recovery key (P-256, PEM), and never comes here; empty: none.
+    std::string recovery_public;
     ApproverWish approver;  // of the default group and the vault as a whole
     bool latch = true;
     // The chip is a TPM 1.2, and that is to be put up with: no approver's key, no latch; sealed to
     // this boot, over the PCRs of `approver`.
     bool legacy_tpm12 = false;
-};
-
-struct SetupOutcome {
-    Uuid manager;
-    SecretBytes recovery_key_pem;  // PKCS#8; empty if not asked for. Nobody keeps another copy
 };
 
 class Vault {
@@ -160,18 +154,17 @@ class Vault {
     // For whom the calls from here on are made; it goes into the journal. "" is the daemon itself.
     virtual void act_for(std::string_view who) = 0;
 
-    // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault.
-    // Errc::already_exists if there is one, locked if it is not open; but with a wish for a
-    // recovery key on an open vault that has none it makes that one. Errc::unsupported for a chip
+    // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault;
+    // gives its manager's uuid. Errc::already_exists if there is one, locked if it is not open; but
+    // with a recovery key an open vault that has none takes that one. Errc::unsupported for a chip
     // of the generation that was not wished for.
-    virtual Result<SetupOutcome> setup(const SetupWishes& wishes) = 0;
+    virtual Result<Uuid> setup(const SetupWishes& wishes) = 0;
 
-    // Makes a recovery key in place of the one there is, if any. That one still opens copies of the
-    // vault that are older than this; so that it opens nothing else, the vault's and all groups'
-    // keys become others, but not those of instances (rotate_instance()). With the public half of
-    // one (PEM) the private one stays where it is. Errc::locked (a closed group too), not_set_up;
-    // corrupt while an instance is in quarantine.
-    virtual Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) = 0;
+    // Puts a recovery key, by its public half (PEM), in place of the one there is, if any. That one
+    // still opens copies of the vault that are older than this; so that it opens nothing else, the
+    // vault's and all groups' keys become others, but not those of instances (rotate_instance()).
+    // Errc::locked (a closed group too), not_set_up; corrupt while an instance is in quarantine.
+    virtual Result<Uuid> replace_recovery_key(std::string_view recovery_public) = 0;
     // Whether this recovery key (PEM) opens the escrow of every key that is at hand.
     virtual Result<void> check_recovery_key(const SecretBytes& recovery_key) = 0;
 

@@ -62,8 +62,7 @@ struct Full : BoundFixture {
     SecretBytes for_successor;
 
     void set_up_full(SetupWishes wishes) {
-        wishes.make_recovery_key = true;
-        auto outcome = vault->setup(wishes);
+        auto outcome = set_up_with_key(*vault, std::move(wishes));
         REQUIRE(fine(outcome));
         recovery_key = std::move(outcome->recovery_key_pem);
         const auto group = vault->create_group("tenant", {});
@@ -90,7 +89,7 @@ struct Full : BoundFixture {
             case 1:
                 return nothing(vault->rotate_group(tenant));
             case 2:
-                return nothing(vault->replace_recovery_key(""));
+                return nothing(replace_key(*vault));
             case 3:
                 return nothing(vault->set_approver(default_group(), approver.wish()));
             default:
@@ -155,7 +154,7 @@ TEST_CASE("without a latch an older copy is still opened by its chip") {
     REQUIRE(fine(f.vault->close_group(f.tenant)));
     REQUIRE(fine(f.vault->set_approver(f.default_group(), f.approver.wish())));
     REQUIRE(fine(f.vault->rotate_root()));
-    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::locked);
+    CHECK(error_of(replace_key(*f.vault)) == Errc::locked);
     REQUIRE(fine(f.vault->open_group(f.tenant)));
     CHECK(f.loaded(f.theirs) == "their state");
     f.close();
@@ -175,7 +174,7 @@ TEST_CASE("a new recovery key: what the one before gives out are not the keys of
     f.reopen_unlocked();
     CHECK(contains(*f.vault->keys_at_hand(), root->key));
     CHECK(contains(*f.vault->keys_at_hand(), group->key));
-    const auto outcome = f.vault->replace_recovery_key("");
+    const auto outcome = replace_key(*f.vault);
     REQUIRE(fine(outcome));
     CHECK_FALSE(contains(*f.vault->keys_at_hand(), root->key));
     CHECK_FALSE(contains(*f.vault->keys_at_hand(), group->key));
