@@ -210,8 +210,10 @@ class Vault {
     virtual Result<void> approve_unsigned(const Uuid& group, const chip::PcrValues& others) = 0;
     virtual Result<std::vector<StoredApproval>> approvals() = 0;
 
-    // Makes all statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if
-    // after that nothing would open some group with an approver on this boot.
+    // On a TPM 1.2: seals all keys for this boot and no other; older copies of the vault open on
+    // the boots of then all the same. Errc::locked while a group is closed. Else: makes all
+    // statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if after that
+    // nothing would open some group with an approver on this boot.
     virtual Result<void> revoke(bool forced) = 0;
 
     virtual Result<std::vector<Group>> groups() = 0;
@@ -258,11 +260,13 @@ class Vault {
     virtual Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) = 0;
     // Used here again, on the word of an operator who knows that nobody has imported it.
     virtual Result<Instance> abort_export(const Uuid& uuid) = 0;
-    // "": the name it had. One that was deleted may come in: nobody but the operator knows which of
+    // "": the name it had. `policy` is its Instance::policy here: what the package says is another
+    // host's word. One that was deleted may come in: nobody but the operator knows which of
     // several was the true one. Errc::not_found: no such ticket is open; already_exists: the uuid
     // is in use here, or the name; invalid_argument: it is for another manager; corrupt, malformed,
     // too_large: not the package that was made.
-    virtual Result<Imported> import_package(ByteView package, std::string_view name) = 0;
+    virtual Result<Imported> import_package(ByteView package, std::string_view name,
+                                            ByteView policy) = 0;
     // Of a package that was imported: should the first one be lost.
     virtual Result<Imported> receipt_again(ByteView package) = 0;
     // A whole copy of the vault as it is now, in memory: no file has it, nor had. Errc::io if there
