@@ -87,6 +87,9 @@ void say_what_setup_did(const std::string& manager, const SetupOptions& options)
         std::cout
             << "No recovery key was made: if the TPM or the mainboard dies, so do the guests' "
                "TPMs.\nTo make one: vtpmctl setup --recovery-out FILE\n";
+        if (options.legacy_tpm12)
+            std::cout << "WARNING: on a TPM 1.2 nothing but a recovery key opens a boot that was "
+                         "not foreseen, as after an update. Make one now.\n";
     }
     if (!options.approver.key.empty()) {
         std::cout << "From now on its boots have to be approved, this one first, or the next start "
