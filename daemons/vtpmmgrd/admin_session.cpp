@@ -1,6 +1,7 @@
 #include "admin_session.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 
 #include "engine_session.h"
 #include "key_keeper.h"
@@ -38,7 +39,19 @@ void AdminSession::receive() {
 void AdminSession::on_frame(Result<wire::Frame> frame) {
     if (!frame)
         return end();
+    if (manager_.occupied) {
+        // Another request lets engines in while it waits for the chip.
+        manager_.waiting.emplace_back(
+            [self = shared_from_this(), late = std::make_shared<wire::Frame>(std::move(*frame))] {
+                self->on_frame(std::move(*late));
+            });
+        return;
+    }
+    manager_.occupied = true;
     auto answered = answer(*frame);
+    manager_.occupied = false;
+    for (auto& late : std::exchange(manager_.waiting, {}))
+        boost::asio::post(executor_, std::move(late));
     if (!answered) {
         const Error error = answered.error();
         answered = Answer{};

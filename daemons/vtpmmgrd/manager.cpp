@@ -29,6 +29,13 @@ void try_unlock(Manager& manager) {
         to_string(opened.error().code), opened.error().context);
 }
 
+void serve_meanwhile(boost::asio::io_context& loop) {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::seconds(1);
+    while (loop.poll_one() > 0 && Clock::now() < end) {
+    }
+}
+
 void commit_due(Manager& manager) {
     const auto done = manager.vault.commit_due();
     if (!done && std::exchange(manager.told, done.error().context) != done.error().context) {
