@@ -8,8 +8,15 @@
 namespace vtpm::control {
 namespace {
 
-// The chip may be busy for seconds, and setup makes it do several things in a row.
+// The chip may be busy for seconds, and one request makes it do several things in a row; new keys
+// are sealed anew for each group.
 constexpr std::chrono::seconds answer_time{60};
+constexpr std::chrono::minutes renewal_time{30};
+
+std::chrono::seconds patience(const wire::proto::Request& request) {
+    const bool renews = request.has_setup() || request.has_rotate() || request.has_set_approver();
+    return renews ? renewal_time : answer_time;
+}
 
 // "Unavailable" in an answer is said of the chip: the manager itself has just answered.
 Error seen_from_here(const wire::proto::Failure& failure) {
@@ -33,7 +40,7 @@ Result<Answer> ManagerConnection::ask(wire::proto::Request request, ByteView pay
     request.set_protocol(wire::protocol_version);
     request.set_caller(caller_);
     VTPM_CHECK(channel_.send(request, payload));
-    VTPM_TRY(auto frame, channel_.receive_with_descriptor(answer_time));
+    VTPM_TRY(auto frame, channel_.receive_with_descriptor(patience(request)));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
     if (reply.has_failure())
         return tl::unexpected<Error>(seen_from_here(reply.failure()));

@@ -4,6 +4,7 @@
 
 #include "files.h"
 #include "presentation.h"
+#include "recovery_pair.h"
 
 namespace vtpm::control {
 namespace {
@@ -28,11 +29,11 @@ Result<void> refuse_if_set_up(ManagerConnection& manager, const SetupOptions& op
                 "changed with: vtpmctl approver; whether it has a boot latch stays as it is");
 }
 
-// A key that did not get here may be in force: the manager has no way to take it back.
-tl::unexpected<Error> without_its_key(Error error) {
-    error.context +=
-        ". A new recovery key may be in force all the same, and nobody has it: make "
-        "another with vtpmctl setup --replace-recovery-key --recovery-out FILE";
+// What the manager did not answer for may be done all the same.
+tl::unexpected<Error> perhaps_in_force(Error error, const std::string& key_file) {
+    error.context += ". The recovery key in " + key_file +
+                     " may be in force all the same, and is kept: vtpmctl check-recovery-key " +
+                     key_file + " says whether it is";
     return tl::unexpected<Error>(std::move(error));
 }
 
@@ -45,7 +46,6 @@ bool refused(Errc code) {
 Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options) {
     Request request;
     auto& setup = *request.mutable_setup();
-    setup.set_recovery_key(!options.recovery_out.empty());
     setup.set_replace(options.replace_key);
     setup.set_no_latch(options.no_latch);
     setup.set_legacy_tpm12(options.legacy_tpm12);
@@ -56,17 +56,22 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
     VTPM_CHECK(refuse_if_set_up(manager, options));
     if (options.recovery_out.empty())
         return manager.ask(request);
+    // On the disk before anybody escrows a key to it; the private half goes nowhere else.
     NewFile file(options.recovery_out);
     VTPM_CHECK(file.make(0600));
+    {
+        VTPM_TRY(RecoveryPair pair, make_recovery_pair());
+        setup.set_recovery_public(std::move(pair.public_pem));
+        if (auto kept = file.keep(pair.private_pem.view()); !kept) {
+            file.forget();
+            return tl::make_unexpected(std::move(kept).error());
+        }
+    }
     auto answer = manager.ask(request);
-    if (!answer && refused(answer.error().code))
-        return answer;
+    if (!answer && !refused(answer.error().code))
+        return perhaps_in_force(std::move(answer).error(), options.recovery_out);
     if (!answer)
-        return without_its_key(std::move(answer).error());
-    if (answer->payload.empty())
-        return fail(Errc::malformed, "vtpmmgrd sent no recovery key");
-    if (const auto kept = file.keep(answer->payload.view()); !kept)
-        return without_its_key(kept.error());
+        file.forget();
     return answer;
 }
 
@@ -82,6 +87,9 @@ void say_what_setup_did(const std::string& manager, const SetupOptions& options)
         std::cout
             << "No recovery key was made: if the TPM or the mainboard dies, so do the guests' "
                "TPMs.\nTo make one: vtpmctl setup --recovery-out FILE\n";
+        if (options.legacy_tpm12)
+            std::cout << "WARNING: on a TPM 1.2 nothing but a recovery key opens a boot that was "
+                         "not foreseen, as after an update. Make one now.\n";
     }
     if (!options.approver.key.empty()) {
         std::cout << "From now on its boots have to be approved, this one first, or the next start "

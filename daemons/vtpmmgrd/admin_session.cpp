@@ -1,6 +1,7 @@
 #include "admin_session.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 
 #include "engine_session.h"
 #include "key_keeper.h"
@@ -38,7 +39,19 @@ void AdminSession::receive() {
 void AdminSession::on_frame(Result<wire::Frame> frame) {
     if (!frame)
         return end();
+    if (manager_.occupied) {
+        // Another request lets engines in while it waits for the chip.
+        manager_.waiting.emplace_back(
+            [self = shared_from_this(), late = std::make_shared<wire::Frame>(std::move(*frame))] {
+                self->on_frame(std::move(*late));
+            });
+        return;
+    }
+    manager_.occupied = true;
     auto answered = answer(*frame);
+    manager_.occupied = false;
+    for (auto& late : std::exchange(manager_.waiting, {}))
+        boost::asio::post(executor_, std::move(late));
     if (!answered) {
         const Error error = answered.error();
         answered = Answer{};
@@ -102,21 +115,19 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
 
 Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& request) {
     vault::SetupWishes wishes;
-    wishes.make_recovery_key = request.recovery_key();
     wishes.recovery_public = request.recovery_public();
     wishes.latch = !request.no_latch() && !request.legacy_tpm12();
     wishes.legacy_tpm12 = request.legacy_tpm12();
     VTPM_TRY(wishes.approver, wish_of(request.approver()));
-    VTPM_TRY(auto outcome, request.replace()
-                               ? manager_.vault.replace_recovery_key(request.recovery_public())
+    VTPM_TRY(const Uuid manager,
+             request.replace() ? manager_.vault.replace_recovery_key(request.recovery_public())
                                : manager_.vault.setup(wishes));
-    spdlog::info("set up as manager {}{}", outcome.manager.to_string(),
-                 outcome.recovery_key_pem.empty() ? "" : ", with a new recovery key");
+    spdlog::info("set up as manager {}{}", manager.to_string(),
+                 request.recovery_public().empty() ? "" : ", with a new recovery key");
     Answer answer;
     keep_keys(answer);
-    const auto id = outcome.manager.bytes();
+    const auto id = manager.bytes();
     answer.message.mutable_setup()->set_manager(id.data(), id.size());
-    answer.payload = std::move(outcome.recovery_key_pem);
     return answer;
 }
 

@@ -97,9 +97,10 @@ Result<AdminSession::Answer> AdminSession::import_package(const wire::proto::Imp
                                                           const SecretBytes& package) {
     VTPM_TRY(const auto facts, vault::read_package(package.view()));
     VTPM_CHECK(tpm::version_from_number(facts.tpm));
-    VTPM_TRY(const auto imported,
-             request.again() ? manager_.vault.receipt_again(package.view())
-                             : manager_.vault.import_package(package.view(), request.name()));
+    VTPM_TRY(const Bytes policy, policy_of_package(facts));
+    VTPM_TRY(const auto imported, request.again() ? manager_.vault.receipt_again(package.view())
+                                                  : manager_.vault.import_package(
+                                                        package.view(), request.name(), policy));
     spdlog::warn("instance {} ({}) imported from manager {}{}", imported.instance.uuid.to_string(),
                  imported.instance.name, imported.instance.peer.to_string(),
                  request.again() ? ": its receipt again" : "");

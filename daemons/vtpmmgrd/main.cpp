@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
     ::signal(SIGPIPE, SIG_IGN);
     required(jail::forbid_core_dumps());
     required(jail::lock_memory());
+    jail::wipe_freed_memory();
     required(jail::forbid_new_privileges());
 
     const auto settings = required(manager::read_settings(config));
@@ -81,6 +82,7 @@ int main(int argc, char** argv) {
     manager::Holders holders;
     manager::KeyKeeper keys(settings.boot_latch, std::move(inherited.stored));
     vault.keep_for_successor([&keys](const SecretBytes& bundle) { keys.keep_ahead(bundle); });
+    vault.let_in_meanwhile([&loop] { manager::serve_meanwhile(loop); });
     manager::Commits commits(vault);
     manager::Manager manager{settings, chip, vault, holders, keys, commits};
     manager::try_unlock(manager);

@@ -174,6 +174,16 @@ Result<wire::proto::CommandPolicy> policy_of(const vault::Instance& instance) {
     return policy;
 }
 
+Result<Bytes> policy_of_package(const vault::PackageFacts& facts) {
+    wire::proto::CommandPolicy said;
+    if (!said.ParseFromArray(facts.policy.data(), static_cast<int>(facts.policy.size())))
+        return fail(Errc::malformed, "the package's command policy cannot be read");
+    wire::proto::CommandPolicy taken;
+    *taken.mutable_denied() = said.denied();
+    taken.set_localities(said.localities());
+    return policy_bytes(taken);
+}
+
 Result<chip::PcrValues> pcrs_of(
     const google::protobuf::RepeatedPtrField<wire::proto::Pcr>& values) {
     chip::PcrValues pcrs;

@@ -18,6 +18,9 @@ Result<vault::ApproverWish> wish_of(const wire::proto::Approver& approver);
 // An instance's policy as the vault keeps it. Errc::invalid_argument; Errc::corrupt.
 Result<Bytes> policy_bytes(const wire::proto::CommandPolicy& policy);
 Result<wire::proto::CommandPolicy> policy_of(const vault::Instance& instance);
+// What a package's says, but for what only this host's operator may allow. Errc::malformed, and as
+// policy_bytes().
+Result<Bytes> policy_of_package(const vault::PackageFacts& facts);
 Result<chip::PcrValues> pcrs_of(const google::protobuf::RepeatedPtrField<wire::proto::Pcr>& values);
 
 }  // namespace vtpm::manager

@@ -1,5 +1,6 @@
 #include "vtpm/jail/harden.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -29,6 +30,10 @@ Result<void> forbid_new_privileges() {
         return fail_errno("PR_SET_NO_NEW_PRIVS", errno);
     }
     return {};
+}
+
+void wipe_freed_memory() {
+    ::mallopt(M_PERTURB, 0xA5);
 }
 
 }  // namespace vtpm::jail

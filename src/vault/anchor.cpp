@@ -74,7 +74,8 @@ void TokenBucket::refill(std::int64_t now) {
     }
     const std::int64_t earned = (now - counted_at) / seconds_a_token;
     tokens = std::min(capacity, tokens + std::min(earned, capacity));
-    counted_at += earned * seconds_a_token;
+    // A full bucket earns nothing: the next token takes its time from here.
+    counted_at = tokens == capacity ? now : counted_at + earned * seconds_a_token;
 }
 
 Hash mac_of(const Anchor& anchor, const Uuid& manager, const SecretBytes& anchor_key) {

@@ -33,6 +33,18 @@ Result<void> Epochs::resume() {
     return {};
 }
 
+Result<Epochs> Epochs::in_new_cell(CommitCell cell, const Hash& state, std::int64_t now) const {
+    Epochs next(*chip_, *database_, manager_, std::move(cell), anchor_key_.clone());
+    VTPM_TRY(const Anchor first, next_anchor(current_, {}, state, now, manager_, anchor_key_));
+    const Hash name = name_of(first, manager_);
+    VTPM_TRY(const auto value,
+             chip_->extend_cell({next.cell_.index, next.cell_.tag}, next.cell_.auth, name));
+    if (value != value_after({}, name))
+        return foreign();
+    next.advance(first, value);
+    return next;
+}
+
 void Epochs::advance(const Anchor& next, const chip::CellValue& value) {
     current_ = next;
     name_ = name_of(next, manager_);

@@ -50,6 +50,10 @@ class Epochs {
     std::int64_t tokens(std::int64_t now) const;
     bool due(std::int64_t now) const;
 
+    // The epochs from here on, in a cell that nothing was committed to yet: it is extended by an
+    // anchor, current(), which has to be written together with what makes this cell the vault's.
+    Result<Epochs> in_new_cell(CommitCell cell, const Hash& state, std::int64_t now) const;
+
     // Errc::rolled_back: the cell holds what we did not put there.
     Result<void> commit(const Hash& state, std::int64_t now);
 

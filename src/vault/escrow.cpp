@@ -85,12 +85,6 @@ Result<Envelope> parse(ByteView blob) {
 
 }  // namespace
 
-Result<SecretBytes> make_recovery_key() {
-    VTPM_TRY(const P256Key key, P256Key::random());
-    VTPM_TRY(const SecretBytes scalar, key.scalar());
-    return recovery_key_text(scalar, key.point());
-}
-
 Result<Bytes> recovery_public(const SecretBytes& pem) {
     VTPM_TRY(const P256Key key, key_of_pem(pem));
     return key.point();

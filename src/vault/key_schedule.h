@@ -6,7 +6,7 @@
 //    +- HKDF "xen-vtpm K_total 1"  MAC of that sum
 //    +- HKDF "xen-vtpm K_cell 1"   AES-256-KW: the commit cell's authorization value, and
 //        +- K_anchor  32 bytes, random: MACs of the anchors. Not derived, so that a new K_root
-//            |        leaves the anchor that the chip's cell names as it is
+//            |        leaves the journal as it is; the cell's value is what makes one current
 //            +- HKDF "xen-vtpm K_journal 1" MACs of the journal's lines
 //   K_grp   32 bytes, sealed to the chip by itself, independent of K_root
 //    +- HKDF "xen-vtpm K_import 1"  the P-256 key that packages for the group are for; transfer.h

@@ -136,18 +136,6 @@ Result<P256Key> P256Key::from_parts(const RecoveryKeyParts& parts) {
     return key;
 }
 
-Result<SecretBytes> P256Key::scalar() const {
-    BIGNUM* raw = nullptr;
-    SecretBytes scalar(scalar_size);
-    const bool got = EVP_PKEY_get_bn_param(get(), OSSL_PKEY_PARAM_PRIV_KEY, &raw) == 1;
-    const Number number(raw);
-    if (!got || BN_bn2binpad(number.get(), scalar.span().data(), static_cast<int>(scalar_size)) !=
-                    static_cast<int>(scalar_size)) {
-        return openssl_failed("reading a new key");
-    }
-    return scalar;
-}
-
 Result<void> check_point(ByteView point) {
     VTPM_CHECK(key_of_point(point));
     return {};

@@ -25,7 +25,6 @@ class P256Key {
     static Result<P256Key> from_parts(const RecoveryKeyParts& parts);
 
     const Bytes& point() const { return point_; }
-    Result<SecretBytes> scalar() const;
     EVP_PKEY* get() const { return key_.get(); }
 
   private:

@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view first_line = "-----BEGIN PRIVATE KEY-----";
 constexpr std::string_view last_line = "-----END PRIVATE KEY-----";
-constexpr std::size_t line_size = 64;
 
 // SEQUENCE { 0, { ecPublicKey, prime256v1 }, OCTET STRING { SEQUENCE { 1, OCTET STRING (the scalar
 constexpr std::array<std::uint8_t, 36> before_scalar{
@@ -56,29 +55,6 @@ Result<SecretBytes> base64_of(ByteView text) {
 }
 
 }  // namespace
-
-SecretBytes recovery_key_text(const SecretBytes& scalar, ByteView point) {
-    SecretBytes der(der_size);
-    auto to = std::copy(before_scalar.begin(), before_scalar.end(), der.span().begin());
-    to = std::copy(scalar.view().begin(), scalar.view().end(), to);
-    to = std::copy(before_point.begin(), before_point.end(), to);
-    std::copy(point.begin(), point.end(), to);
-
-    SecretBytes base64(base64_size + 1);  // EVP_EncodeBlock ends with a zero
-    EVP_EncodeBlock(base64.span().data(), der.view().data(), static_cast<int>(der.size()));
-    const std::size_t lines = (base64_size + line_size - 1) / line_size;
-    SecretBytes text(first_line.size() + 1 + base64_size + lines + last_line.size() + 1);
-    auto out = std::copy(first_line.begin(), first_line.end(), text.span().begin());
-    *out++ = '\n';
-    for (std::size_t at = 0; at < base64_size; at += line_size) {
-        const ByteView line = base64.view().subspan(at, std::min(line_size, base64_size - at));
-        out = std::copy(line.begin(), line.end(), out);
-        *out++ = '\n';
-    }
-    out = std::copy(last_line.begin(), last_line.end(), out);
-    *out = '\n';
-    return text;
-}
 
 Result<RecoveryKeyParts> parse_recovery_key(const SecretBytes& pem) {
     VTPM_TRY(const SecretBytes base64, base64_of(pem.view()));

@@ -1,8 +1,8 @@
 // The recovery key as text: PKCS#8 (RFC 5958, with RFC 5915 inside) of a P-256 key, in PEM.
 //
-// Written and read here and not by OpenSSL, whose encoders and decoders leave copies of the text in
-// freed memory (seen with 3.0; tests/unit/vault/setup_test.cpp looks for them). The DER of such a
-// key has one form, 138 bytes; `openssl pkey` writes the same. Private to the vault room.
+// Read here and not by OpenSSL, whose decoders leave copies of the text in freed memory (seen with
+// 3.0; tests/unit/vault/setup_test.cpp looks for them). The DER of such a key has one form, 138
+// bytes; vtpmctl and `openssl pkey` write it. Private to the vault room.
 #pragma once
 
 #include <array>
@@ -20,8 +20,6 @@ struct RecoveryKeyParts {
     SecretBytes scalar;  // big-endian
     Bytes point;
 };
-
-SecretBytes recovery_key_text(const SecretBytes& scalar, ByteView point);
 
 // Errc::invalid_argument if it is anything else. White space around the lines does not matter.
 Result<RecoveryKeyParts> parse_recovery_key(const SecretBytes& pem);

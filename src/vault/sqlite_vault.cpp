@@ -88,8 +88,9 @@ Status SqliteVault::status() {
                               "the key of a removed instance may still lie in vault.db-wal"};
     } else if (leftovers_) {
         status.reason = Error{leftovers_->code, leftovers_->next,
-                              "the chip may still open older copies of the disk: an NV index that "
-                              "the vault no longer uses was not removed: " +
+                              "the chip may still open older copies of the disk, or what a failed "
+                              "renewal of keys has sealed: an NV index that the vault does not use "
+                              "may be left in it: " +
                                   leftovers_->context};
     }
     return status;

@@ -133,9 +133,7 @@ Result<std::vector<StoredApproval>> SqliteVault::approvals() {
 Result<void> SqliteVault::revoke(bool forced) {
     VTPM_CHECK(unlocked());
     if (on_tpm12())
-        return not_on_tpm12(
-            "way to take back an approval: copies of the disk made so far would "
-            "open on that boot whatever is done now");
+        return keep_this_boot();
     VTPM_TRY(const auto stored, approvals());
     VTPM_TRY(const auto counter, chip_.read_counter(disk_->record.revocations()));
     for (const auto& group : disk_->groups) {

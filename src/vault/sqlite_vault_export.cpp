@@ -28,12 +28,11 @@ Result<Move> move_of(const InstanceRow& row) {
 PackageHeader header_of(const InstanceRow& row, const Move& move, const Uuid& source,
                         const Ticket& ticket) {
     PackageHeader header;
-    header.facts = {source,         ticket.manager, ticket.group,      row.facts.uuid,
-                    row.facts.name, row.facts.tpm,  row.facts.sequence};
+    header.facts = {source,         ticket.manager, ticket.group,       row.facts.uuid,
+                    row.facts.name, row.facts.tpm,  row.facts.sequence, row.facts.policy};
     header.nonce = ticket.nonce;
     header.point = ticket.point;
     header.sync = row.facts.sync;
-    header.policy = row.facts.policy;
     header.created = row.facts.created;
     header.exported = move.at;
     for (const BlobKind kind : blob_kinds) {

@@ -103,7 +103,11 @@ Result<P256Key> SqliteVault::key_for(const PackageHeader& header) {
     return own;
 }
 
-Result<Imported> SqliteVault::import_package(ByteView bytes, std::string_view name) {
+Result<Imported> SqliteVault::import_package(ByteView bytes, std::string_view name,
+                                             ByteView policy) {
+    if (policy.size() > max_policy_size)
+        return fail(Errc::too_large,
+                    "a command policy of more than " + std::to_string(max_policy_size) + " bytes");
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const ParsedPackage package, parse_package(bytes));
     const PackageHeader& header = package.header;
@@ -121,7 +125,7 @@ Result<Imported> SqliteVault::import_package(ByteView bytes, std::string_view na
     row.facts.uuid = facts.instance;
     row.facts.tpm = facts.tpm;
     row.facts.sync = header.sync;
-    row.facts.policy = header.policy;
+    row.facts.policy.assign(policy.begin(), policy.end());
     row.facts.group = facts.group;
     row.facts.generation = 1;
     row.facts.created = header.created;

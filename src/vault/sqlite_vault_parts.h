@@ -99,7 +99,6 @@ struct SqliteVault::Renewal {
     std::optional<GroupRecord> group = {};  // as it shall be, but for its key and seal
     bool group_key = false;                 // a new key for this one
     std::optional<Bytes> recovery_point = {};
-    const SecretBytes* recovery_key = nullptr;  // if it is at hand: to try the escrows with
 
     bool renews_key_of(const GroupRecord& other) const {
         return all_groups || (group_key && group && group->id == other.id);

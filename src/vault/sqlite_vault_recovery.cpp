@@ -20,44 +20,27 @@ Result<void> check_escrow(const SecretBytes& recovery_key, ByteView escrow, cons
 
 }  // namespace
 
-// With the private key at hand the escrow is opened before an old one goes.
-Result<Bytes> SqliteVault::escrow(const VaultRecord& record, const Uuid& owner,
-                                  const SecretBytes& key, const SecretBytes* recovery_key) const {
-    VTPM_TRY(Bytes made, make_escrow(record.recovery_point, {record.manager, owner, key.clone()}));
-    if (recovery_key != nullptr)
-        VTPM_CHECK(check_escrow(*recovery_key, made, owner, key));
-    return made;
-}
-
 // Puts every key into a new escrow. What an older one gives to whoever has its recovery key and an
 // older copy of the disk must not be the keys of now, so those are other ones then.
-Result<void> SqliteVault::escrow_to(const Bytes& recovery_point, const SecretBytes& recovery_key) {
+Result<void> SqliteVault::escrow_to(const Bytes& recovery_point) {
     const bool first = disk_->record.recovery_point.empty();
     const std::string subject = "SHA-256 " + to_hex(sha256(recovery_point)).substr(0, 16);
     return renew({.action = "recovery-key",
                   .subject = subject + (first ? "" : "; the vault's and all groups' keys are new"),
                   .root = !first,
                   .all_groups = !first,
-                  .recovery_point = recovery_point,
-                  .recovery_key = recovery_key.empty() ? nullptr : &recovery_key});
+                  .recovery_point = recovery_point});
 }
 
-Result<SetupOutcome> SqliteVault::replace_recovery_key(std::string_view recovery_public_pem) {
+Result<Uuid> SqliteVault::replace_recovery_key(std::string_view recovery_public_pem) {
     VTPM_CHECK(unlocked());
-    SetupOutcome outcome;
-    outcome.manager = disk_->record.manager;
-    if (!recovery_public_pem.empty()) {
-        VTPM_TRY(const Bytes point, recovery_public(recovery_public_pem));
-        VTPM_CHECK(escrow_to(point, {}));
-        return outcome;
-    }
-    VTPM_TRY(outcome.recovery_key_pem, make_recovery_key());
-    VTPM_TRY(const Bytes point, recovery_public(outcome.recovery_key_pem));
-    const auto done = escrow_to(point, outcome.recovery_key_pem);
-    // Once it is the vault's it has to reach its owner, whatever else went wrong.
-    if (!done && disk_->record.recovery_point != point)
+    VTPM_TRY(const Bytes point, recovery_public(recovery_public_pem));
+    const bool was_there = disk_->record.recovery_point == point;
+    const auto done = escrow_to(point);
+    // Once it is the vault's, nobody must throw it away, whatever else went wrong.
+    if (!done && (was_there || disk_->record.recovery_point != point))
         return tl::make_unexpected(done.error());
-    return outcome;
+    return disk_->record.manager;
 }
 
 Result<void> SqliteVault::check_recovery_key(const SecretBytes& recovery_key) {

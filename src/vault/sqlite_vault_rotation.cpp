@@ -7,7 +7,15 @@
 // seals, or the new ones, and at most an index too many, which the next start gives back
 // (clear_chip()). That the new latch is open till the keys are in the next manager's hands is why
 // no crash in between locks this boot.
+//
+// With a new root key there is a new commit cell, too, of another authorization value: who had the
+// old root key has the old one's, and could make the chip name an older state. The new cell is
+// extended before it is the vault's, by an anchor that is written in the same transaction as the
+// record that names it; so that whichever record is on the disk, its cell vouches for it. The old
+// cell is removed with the old latch. K_anchor stays: without the cell nobody gets the chip to name
+// an anchor that is made with it, and no journal line can be replaced without the line after it.
 #include <algorithm>
+#include <utility>
 
 #include "key_bundle.h"
 #include "new_index.h"
@@ -38,9 +46,10 @@ Result<void> check_all_open(const std::vector<GroupRecord>& groups,
         if (!group.deleted && !keys.contains(group.id))
             return fail(Errc::locked, "group " + group.name +
                                           " is closed, and all keys have to be sealed anew for "
-                                          "this: open it (vtpmctl group open); if it does not open "
+                                          "this: open it (vtpmctl group open). If it does not open "
                                           "on this boot, start the host on one that its approver "
-                                          "has approved");
+                                          "has approved, or open it with the recovery key (vtpmctl "
+                                          "unlock --recovery-key FILE)");
     }
     return {};
 }
@@ -59,6 +68,9 @@ struct SqliteVault::Fresh {
     TableKeys table;
     std::map<std::int64_t, SecretBytes> groups;
     std::optional<NewIndex> latch;
+    std::optional<NewIndex> cell;  // with a new root key, but on a TPM 1.2
+    SecretBytes cell_auth;
+    std::optional<Epochs> epochs;  // in that cell
 };
 
 // The keys, and the latch that they are to be sealed to.
@@ -80,6 +92,11 @@ Result<SqliteVault::Fresh> SqliteVault::make_fresh(const Renewal& wish, VaultRec
         record.latch = latch.index;
         record.latch_value = static_cast<std::int64_t>(latch.value);
     }
+    if (wish.root && !on_tpm12()) {
+        VTPM_TRY(fresh.cell_auth, random_secret(chip::Chip::cell_auth_size));
+        VTPM_TRY(record.cell, chip_.define_cell(fresh.cell_auth, cell_tag(record.manager)));
+        fresh.cell.emplace(chip_, static_cast<chip::CellIndex>(record.cell));
+    }
     return fresh;
 }
 
@@ -97,6 +114,7 @@ Result<std::vector<GroupRecord>> SqliteVault::renewed_groups(const Renewal& wish
         const bool put_away =
             !group.deleted && !record.recovery_point.empty() && (key_is_new || wish.recovery_point);
         if (seal) {
+            VTPM_CHECK(let_others_in());
             const SecretBytes& key = key_of(group.id, fresh.groups, keys);
             group.generation += key_is_new ? 1 : 0;
             group.key_check = group_key_check(key);
@@ -104,7 +122,8 @@ Result<std::vector<GroupRecord>> SqliteVault::renewed_groups(const Renewal& wish
         }
         if (put_away) {
             const SecretBytes& key = key_of(group.id, fresh.groups, keys);
-            VTPM_TRY(group.escrow, escrow(record, group.uuid, key, wish.recovery_key));
+            VTPM_TRY(group.escrow,
+                     make_escrow(record.recovery_point, {record.manager, group.uuid, key.clone()}));
         }
         if (seal || put_away || wish.root)
             out.push_back(std::move(group));
@@ -124,12 +143,14 @@ Result<void> SqliteVault::renew_record(const Renewal& wish, const Fresh& fresh,
         VTPM_TRY(record.root, seal_key(chip_, root, binding_of(record, standard)));
     }
     if (wish.root) {
-        VTPM_TRY(const SecretBytes cell_auth, unwrap_key(open.keys.cell, record.cell_auth));
+        VTPM_TRY(const SecretBytes old_auth, unwrap_key(open.keys.cell, record.cell_auth));
+        const SecretBytes& cell_auth = fresh.cell ? fresh.cell_auth : old_auth;
         VTPM_TRY(record.cell_auth, wrap_key(fresh.table.cell, cell_auth));
         VTPM_TRY(record.anchor_key, wrap_key(fresh.table.cell, open.anchor_key));
     }
     if (!record.recovery_point.empty() && (wish.root || wish.recovery_point)) {
-        VTPM_TRY(record.escrow, escrow(record, record.manager, root, wish.recovery_key));
+        VTPM_TRY(record.escrow, make_escrow(record.recovery_point,
+                                            {record.manager, record.manager, root.clone()}));
     }
     return {};
 }
@@ -167,27 +188,57 @@ void SqliteVault::hand_over(const std::map<Uuid, SecretBytes>& fresh) const {
     successor_(bundle.text());
 }
 
+// The chip takes its time for each seal, and there may be many.
+Result<void> SqliteVault::let_others_in() const {
+    if (meanwhile_)
+        meanwhile_();
+    if (unlocked_)
+        return {};
+    return fail(reason_->code, reason_->next,
+                "the vault was locked while its keys were renewed: " + reason_->context);
+}
+
+// A key that is new and was not put in force leaves something in the chip at worst: an open latch
+// that it may be sealed to, on a disk that may have been written after all. That goes once a later
+// state is on the disk and in the chip's cell.
 Result<void> SqliteVault::renew(const Renewal& wish) {
+    auto done = try_renew(wish);
+    const bool begun = std::exchange(renewing_, false);
+    if (done || !begun || !unlocked_)
+        return done;
+    leftovers_ = done.error();
+    leftovers_pause_ = {};
+    unlocked_->epochs->wrote(unix_seconds(), true, 1);
+    return done;
+}
+
+Result<void> SqliteVault::try_renew(const Renewal& wish) {
     Unlocked& open = *unlocked_;
     const VaultRecord& before = disk_->record;
     if (before.boot_latch() || wish.recovery_point)
         VTPM_CHECK(check_all_open(disk_->groups, open.group_keys));
-    if (wish.root || wish.all_groups || wish.group_key)
+    const bool new_keys = wish.root || wish.all_groups || wish.group_key;
+    if (new_keys)
         VTPM_CHECK(check_all_sound(*open.instances));
     VTPM_CHECK(chip_.expect(before.chip));  // it may have been swapped since the start
     // The old keys must not go while the chip may name another state. And what an attempt before
     // this one has left in the chip is on the disk neither now nor later.
     VTPM_CHECK(commit_epoch());
-    if (before.boot_latch())
+    if (before.boot_latch() || (wish.root && !on_tpm12()))
         VTPM_CHECK(clear_chip());
 
+    renewing_ = true;
     VaultRecord record = before;
     if (wish.recovery_point)
         record.recovery_point = *wish.recovery_point;
     VTPM_TRY(Fresh fresh, make_fresh(wish, record));
     Change change{.action = wish.action, .subject = wish.subject};
     VTPM_TRY(change.groups, renewed_groups(wish, record, fresh));
+    VTPM_CHECK(let_others_in());
     VTPM_CHECK(renew_record(wish, fresh, change.groups, record));
+    VTPM_CHECK(let_others_in());
+    if (new_keys)
+        VTPM_CHECK(check_all_sound(*open.instances));  // still
     VTPM_CHECK(renew_rows(fresh, change));
     change.record = std::move(record);
     change.tickets = disk_->tickets;  // they name the import key that goes with the group's
@@ -201,9 +252,22 @@ Result<void> SqliteVault::renew(const Renewal& wish) {
     for (const auto& [id, key] : fresh.groups)
         to_come.emplace(disk_->uuid_of(id), key.clone());
     hand_over(to_come);
+    if (fresh.cell) {
+        if (open.epochs->writes() > 0)  // by others, meanwhile
+            VTPM_CHECK(commit_epoch());
+        VTPM_TRY(fresh.epochs, open.epochs->in_new_cell(
+                                   CommitCell{static_cast<chip::CellIndex>(change.record->cell),
+                                              std::move(fresh.cell_auth), cell_tag(before.manager)},
+                                   open.instances->state(), unix_seconds()));
+        change.also = [this, first = fresh.epochs->current()] {
+            return write(*disk_->database, first);
+        };
+    }
     // Whatever comes of it: a write that failed may turn out to have happened.
-    if (fresh.latch)
-        fresh.latch->keep();
+    for (auto* const index : {&fresh.latch, &fresh.cell}) {
+        if (*index)
+            (*index)->keep();
+    }
     return put_in_force(std::move(change), std::move(fresh));
 }
 
@@ -214,6 +278,10 @@ Result<void> SqliteVault::put_in_force(Change change, Fresh fresh) {
     const auto swap_keys = [&] {
         std::swap(open.keys, fresh.table);
         open.instances->recount();
+        if (!fresh.epochs)
+            return;
+        std::swap(*open.epochs, *fresh.epochs);
+        open.instances->follow(open.epochs->name());
     };
     if (new_root)
         swap_keys();

@@ -37,12 +37,12 @@ Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose) {
     return hkdf_sha256(from_chip.view(), from_system.view(), as_bytes(purpose), key_size);
 }
 
-Result<SetupOutcome> SqliteVault::setup(const SetupWishes& wishes) {
+Result<Uuid> SqliteVault::setup(const SetupWishes& wishes) {
     if (!disk_)
         VTPM_CHECK(open_disk());
     if (disk_) {
         VTPM_CHECK(unlocked());
-        if (!wishes.make_recovery_key && wishes.recovery_public.empty()) {
+        if (wishes.recovery_public.empty()) {
             return fail(Errc::already_exists,
                         "the vault is set up (manager " + disk_->record.manager.to_string() + ")");
         }
@@ -58,21 +58,19 @@ Result<SetupOutcome> SqliteVault::setup(const SetupWishes& wishes) {
         }
         return replace_recovery_key(wishes.recovery_public);
     }
-    SetupOutcome outcome;
     KeyBundle keys;
-    VTPM_CHECK(lay_down(wishes, outcome, keys));
-    // From here on the recovery key must reach the caller, whatever else goes wrong: it is in
-    // status().reason, and unlock() can be repeated.
+    VTPM_CHECK(lay_down(wishes, keys));
+    // From here on there is a vault. What else goes wrong is in status().reason, and unlock() can
+    // be repeated.
     if (auto opened = open_disk(); !opened) {
         reason_ = std::move(opened).error();
     } else {
         (void)unlock_with_keys(keys.text());  // no boot may be approved yet
     }
-    return outcome;
+    return keys.manager;
 }
 
-Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outcome,
-                                   KeyBundle& keys) {
+Result<void> SqliteVault::lay_down(const SetupWishes& wishes, KeyBundle& keys) {
     VaultRecord record;
     record.manager = Uuid::random();
     record.created = unix_seconds();
@@ -98,10 +96,6 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
     VTPM_TRY(keys.root, new_key(chip_, "xen-vtpm K_root 1"));
     VTPM_TRY(SecretBytes group_key, new_key(chip_, "xen-vtpm K_grp 1"));
     group.key_check = group_key_check(group_key);
-    if (wishes.make_recovery_key) {
-        VTPM_TRY(outcome.recovery_key_pem, make_recovery_key());
-        VTPM_TRY(record.recovery_point, recovery_public(outcome.recovery_key_pem));
-    }
     if (!record.recovery_point.empty()) {
         VTPM_TRY(record.escrow, make_escrow(record.recovery_point,
                                             {record.manager, record.manager, keys.root.clone()}));
@@ -164,7 +158,6 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, SetupOutcome& outc
         index.keep();  // publish() may fail when the vault is there already
     VTPM_CHECK(files.publish(record.manager));
     (void)files.end();  // or at the first start
-    outcome.manager = record.manager;
     keys.manager = record.manager;
     keys.keys.emplace(group.uuid, std::move(group_key));
     return {};

@@ -57,7 +57,7 @@ Result<void> SqliteVault::idle() {
     VTPM_CHECK(commit_due());
     if (!unlocked_)
         return {};
-    if (leftovers_ && unlocked_->epochs->writes() == 0 &&
+    if (leftovers_ && !renewing_ && unlocked_->epochs->writes() == 0 &&
         std::chrono::steady_clock::now() - leftovers_tried_ >= leftovers_pause_)
         (void)clear_chip();
     Database& database = *disk_->database;

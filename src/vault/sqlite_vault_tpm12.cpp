@@ -70,7 +70,8 @@ std::vector<std::string> tpm12_limits() {
         "keep the keys off its bus: who listens there has them",
         "latch: root of an approved boot can have the keys from it at any time",
         "verify an approver: boots are approved here, by root, while the vault is open",
-        "take back an approval: it holds for every copy of the disk made so far",
+        "take back an approval: it holds for every copy of the disk made so far (vtpmctl revoke is "
+        "for those to come)",
         "extend memory: who has the commit cell's authorization value can make an old state count "
         "as the newest",
         "measure with more than SHA-1",
@@ -79,6 +80,27 @@ std::vector<std::string> tpm12_limits() {
 
 bool SqliteVault::on_tpm12() const {
     return disk_ && chip::is_tpm12(disk_->record.chip);
+}
+
+// What was sealed for other boots lies in older copies of the disk, and opens there as before.
+Result<void> SqliteVault::keep_this_boot() {
+    Unlocked& open = *unlocked_;
+    VTPM_CHECK(chip_.expect(disk_->record.chip));
+    Change change{.action = "revoke", .subject = "all approved boots but this one"};
+    change.record = disk_->record;
+    for (GroupRecord group : disk_->groups) {
+        if (group.deleted)
+            continue;
+        VTPM_TRY(const SecretBytes* const key, open.group_key(group.id));
+        VTPM_TRY(const auto boot, boot_of(chip_, group));
+        VTPM_TRY(group.key, seal_for_this_boot(chip_, *key, boot));
+        if (disk_->is_default(group)) {
+            VTPM_TRY(change.record->root, seal_for_this_boot(chip_, open.root, boot));
+        }
+        ++group.config_sequence;
+        change.groups.push_back(std::move(group));
+    }
+    return make(std::move(change), true);
 }
 
 Result<void> SqliteVault::approve_unsigned(const Uuid& uuid, const chip::PcrValues& others) {
@@ -108,8 +130,7 @@ Result<void> SqliteVault::approve_unsigned(const Uuid& uuid, const chip::PcrValu
         return {};
     if (binding.boots.size() >= chip::max_boots) {
         return fail(Errc::too_large, "the group has " + std::to_string(chip::max_boots) +
-                                         " approved boots, and a TPM 1.2 has no way to take one "
-                                         "back: set up anew, with the instances from a backup");
+                                         " approved boots; vtpmctl revoke leaves but this one");
     }
     binding.boots.push_back(boot);
     VTPM_TRY(changed.key, seal_key(chip_, *key, binding));

@@ -147,6 +147,8 @@ Result<void> SqliteVault::close_latch() {
 Result<void> SqliteVault::open_with(const KeySource& keys) {
     if (unlocked_)
         return {};
+    if (renewing_)  // who renews would not see that it is another vault
+        return fail(Errc::locked, NextAction::retry_later, "the keys are being renewed");
     auto done = try_open(keys);
     // That somebody meddles with the state must not be hidden by keys that cannot be had just now.
     const bool alarm =

@@ -73,7 +73,7 @@ Result<PackageHeader> parse_header(ByteReader& reader) {
     header.sync = (flags & has_sync) != 0;
     VTPM_TRY(const std::uint32_t policy_size, reader.u32());
     VTPM_TRY(const ByteView policy, reader.bytes(policy_size));
-    header.policy.assign(policy.begin(), policy.end());
+    facts.policy.assign(policy.begin(), policy.end());
     VTPM_TRY(facts.sequence, reader.u64());
     VTPM_TRY(header.created, time_of(reader));
     VTPM_TRY(header.exported, time_of(reader));
@@ -165,7 +165,7 @@ Bytes PackageHeader::bytes() const {
         .sized(as_bytes(facts.name))
         .u8(facts.tpm)
         .u8(sync ? has_sync : 0)
-        .sized(policy)
+        .sized(facts.policy)
         .u64(facts.sequence)
         .u64(u64(created))
         .u64(u64(exported))

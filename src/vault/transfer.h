@@ -42,7 +42,6 @@ struct PackageHeader {
     Hash nonce{};  // of the ticket
     Bytes point;   // of the ticket
     bool sync = false;
-    Bytes policy;
     std::int64_t created = 0;   // unix seconds: the instance
     std::int64_t exported = 0;  // the package
     std::vector<std::pair<BlobKind, std::size_t>> blobs = {};

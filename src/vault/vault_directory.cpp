@@ -159,7 +159,7 @@ Result<std::optional<Uuid>> VaultDirectory::begun() const {
 Result<void> VaultDirectory::end() const {
     if (::unlink(beginning().c_str()) != 0 && errno != ENOENT)
         return fail_errno(beginning().string(), errno);
-    return {};
+    return sync();
 }
 
 Result<void> VaultDirectory::sync() const {

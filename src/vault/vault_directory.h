@@ -35,7 +35,7 @@ class VaultDirectory {
     Result<void> begin(const Uuid& manager) const;
     // That of a set-up that did not come to its end; none if there is no such.
     Result<std::optional<Uuid>> begun() const;
-    Result<void> end() const;
+    Result<void> end() const;  // durable, too
 
     // vault.db.new becomes vault.db, durably.
     Result<void> publish(const Uuid& manager) const;

@@ -17,4 +17,9 @@ Result<void> lock_memory();
 // PR_SET_NO_NEW_PRIVS: no execve can gain anything from here on.
 Result<void> forbid_new_privileges();
 
+// Has malloc write over what it is given back (mallopt(3), M_PERTURB): libraries free what held
+// secrets as it is; ESYS a session, with the authorization value of what it was for. Small pieces
+// (up to 1032 bytes, glibc's tcache) stay as they are.
+void wipe_freed_memory();
+
 }  // namespace vtpm::jail

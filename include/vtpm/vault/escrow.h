@@ -1,7 +1,7 @@
 // Escrow: a key of the vault's, readable with a recovery key that lies in a drawer.
 //
-// The way back after a dead mainboard, and not a back door: the recovery key is made on the
-// operator's wish, handed out once, and not kept. ECDH-ES on P-256 (SP 800-56A, one-pass) with an
+// The way back after a dead mainboard, and not a back door: the recovery key is made elsewhere, and
+// comes here when it is used. ECDH-ES on P-256 (SP 800-56A, one-pass) with an
 // ephemeral key, HKDF-SHA256, AES-256 key wrap (RFC 3394). Anybody can make an escrow for a public
 // key; that the stored one is ours says the MAC of the row that it lies in. No state, any thread.
 #pragma once
@@ -21,10 +21,8 @@ struct EscrowedKey {
     SecretBytes key;  // 32 bytes
 };
 
-// A new P-256 private key: PKCS#8 in PEM, not encrypted.
-Result<SecretBytes> make_recovery_key();
-
-// Its public point, uncompressed (65 bytes). Errc::invalid_argument if it is not such a key.
+// The public point, uncompressed (65 bytes), of a P-256 private key: PKCS#8 in PEM, not encrypted.
+// Errc::invalid_argument if it is not such a key.
 Result<Bytes> recovery_public(const SecretBytes& pem);
 
 // The same of a public key in PEM ("PUBLIC KEY").

@@ -45,10 +45,14 @@ class SqliteVault : public Vault {
         successor_ = std::move(keep);
     }
 
+    // Called between two commands of the chip while keys are renewed, which may take minutes: what
+    // cannot wait may be done then, by load(), get(), store_all(), commit_due() and idle().
+    void let_in_meanwhile(std::function<void()> others) { meanwhile_ = std::move(others); }
+
     Status status() override;
     void act_for(std::string_view who) override { actor_ = who; }
-    Result<SetupOutcome> setup(const SetupWishes& wishes) override;
-    Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) override;
+    Result<Uuid> setup(const SetupWishes& wishes) override;
+    Result<Uuid> replace_recovery_key(std::string_view recovery_public) override;
     Result<void> check_recovery_key(const SecretBytes& recovery_key) override;
     Result<void> recover(const SecretBytes& recovery_key) override;
     Result<void> unlock() override;
@@ -80,7 +84,8 @@ class SqliteVault : public Vault {
     Result<Exported> export_instance(const Uuid& uuid, ByteView ticket) override;
     Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) override;
     Result<Instance> abort_export(const Uuid& uuid) override;
-    Result<Imported> import_package(ByteView package, std::string_view name) override;
+    Result<Imported> import_package(ByteView package, std::string_view name,
+                                    ByteView policy) override;
     Result<Imported> receipt_again(ByteView package) override;
     Result<Fd> backup() override;
 
@@ -119,14 +124,14 @@ class SqliteVault : public Vault {
     Result<SecretBytes> checked_group_key(const GroupRecord& group, const KeySource& keys) const;
     KeySource keys_from_chip();
     Result<KeySource> keys_from_escrow(const SecretBytes& recovery_key);
-    Result<void> lay_down(const SetupWishes& wishes, SetupOutcome& outcome, KeyBundle& keys);
+    Result<void> lay_down(const SetupWishes& wishes, KeyBundle& keys);
     Result<Unlocked*> unlocked();
     Result<Disk*> disk();
     Result<void> make(Change change, bool urgent);
-    Result<void> escrow_to(const Bytes& recovery_point, const SecretBytes& recovery_key);
-    Result<Bytes> escrow(const VaultRecord& record, const Uuid& owner, const SecretBytes& key,
-                         const SecretBytes* recovery_key) const;
+    Result<void> escrow_to(const Bytes& recovery_point);
     Result<void> renew(const Renewal& wish);
+    Result<void> try_renew(const Renewal& wish);
+    Result<void> let_others_in() const;
     Result<Fresh> make_fresh(const Renewal& wish, VaultRecord& record);
     Result<std::vector<GroupRecord>> renewed_groups(const Renewal& wish, const VaultRecord& record,
                                                     const Fresh& fresh) const;
@@ -156,6 +161,7 @@ class SqliteVault : public Vault {
     Group describe(const GroupRecord& record) const;
     std::string binding_text() const;
     bool on_tpm12() const;
+    Result<void> keep_this_boot();
     Result<void> prove(const Uuid& uuid);
 
     std::filesystem::path directory_;
@@ -172,6 +178,8 @@ class SqliteVault : public Vault {
     std::chrono::steady_clock::time_point leftovers_tried_;
     std::string actor_;
     std::function<void(const SecretBytes&)> successor_;
+    std::function<void()> meanwhile_;
+    bool renewing_ = false;
     std::unique_ptr<Disk> disk_;
     std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first
 };

@@ -35,6 +35,7 @@ struct PackageFacts {
     std::string name;
     std::uint8_t tpm = 0;
     std::uint64_t sequence = 0;
+    Bytes policy;  // as Instance::policy
 };
 
 // What a package says of itself; only its import shows whether that is so. Errc::malformed,

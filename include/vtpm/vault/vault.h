@@ -131,19 +131,13 @@ struct Event {
 };
 
 struct SetupWishes {
-    bool make_recovery_key = false;
-    std::string
-        recovery_public;    // or this public key (P-256, PEM), whose private half is elsewhere
+    // Whose private half is the recovery key (P-256, PEM), and never comes here; empty: none.
+    std::string recovery_public;
     ApproverWish approver;  // of the default group and the vault as a whole
     bool latch = true;
     // The chip is a TPM 1.2, and that is to be put up with: no approver's key, no latch; sealed to
     // this boot, over the PCRs of `approver`.
     bool legacy_tpm12 = false;
-};
-
-struct SetupOutcome {
-    Uuid manager;
-    SecretBytes recovery_key_pem;  // PKCS#8; empty if not asked for. Nobody keeps another copy
 };
 
 class Vault {
@@ -160,18 +154,17 @@ class Vault {
     // For whom the calls from here on are made; it goes into the journal. "" is the daemon itself.
     virtual void act_for(std::string_view who) = 0;
 
-    // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault.
-    // Errc::already_exists if there is one, locked if it is not open; but with a wish for a
-    // recovery key on an open vault that has none it makes that one. Errc::unsupported for a chip
+    // Makes keys, seals them to the chip as it is now (trust on first use) and opens the vault;
+    // gives its manager's uuid. Errc::already_exists if there is one, locked if it is not open; but
+    // with a recovery key an open vault that has none takes that one. Errc::unsupported for a chip
     // of the generation that was not wished for.
-    virtual Result<SetupOutcome> setup(const SetupWishes& wishes) = 0;
+    virtual Result<Uuid> setup(const SetupWishes& wishes) = 0;
 
-    // Makes a recovery key in place of the one there is, if any. That one still opens copies of the
-    // vault that are older than this; so that it opens nothing else, the vault's and all groups'
-    // keys become others, but not those of instances (rotate_instance()). With the public half of
-    // one (PEM) the private one stays where it is. Errc::locked (a closed group too), not_set_up;
-    // corrupt while an instance is in quarantine.
-    virtual Result<SetupOutcome> replace_recovery_key(std::string_view recovery_public) = 0;
+    // Puts a recovery key, by its public half (PEM), in place of the one there is, if any. That one
+    // still opens copies of the vault that are older than this; so that it opens nothing else, the
+    // vault's and all groups' keys become others, but not those of instances (rotate_instance()).
+    // Errc::locked (a closed group too), not_set_up; corrupt while an instance is in quarantine.
+    virtual Result<Uuid> replace_recovery_key(std::string_view recovery_public) = 0;
     // Whether this recovery key (PEM) opens the escrow of every key that is at hand.
     virtual Result<void> check_recovery_key(const SecretBytes& recovery_key) = 0;
 
@@ -217,8 +210,10 @@ class Vault {
     virtual Result<void> approve_unsigned(const Uuid& group, const chip::PcrValues& others) = 0;
     virtual Result<std::vector<StoredApproval>> approvals() = 0;
 
-    // Makes all statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if
-    // after that nothing would open some group with an approver on this boot.
+    // On a TPM 1.2: seals all keys for this boot and no other; older copies of the vault open on
+    // the boots of then all the same. Errc::locked while a group is closed. Else: makes all
+    // statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if after that
+    // nothing would open some group with an approver on this boot.
     virtual Result<void> revoke(bool forced) = 0;
 
     virtual Result<std::vector<Group>> groups() = 0;
@@ -265,11 +260,13 @@ class Vault {
     virtual Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) = 0;
     // Used here again, on the word of an operator who knows that nobody has imported it.
     virtual Result<Instance> abort_export(const Uuid& uuid) = 0;
-    // "": the name it had. One that was deleted may come in: nobody but the operator knows which of
+    // "": the name it had. `policy` is its Instance::policy here: what the package says is another
+    // host's word. One that was deleted may come in: nobody but the operator knows which of
     // several was the true one. Errc::not_found: no such ticket is open; already_exists: the uuid
     // is in use here, or the name; invalid_argument: it is for another manager; corrupt, malformed,
     // too_large: not the package that was made.
-    virtual Result<Imported> import_package(ByteView package, std::string_view name) = 0;
+    virtual Result<Imported> import_package(ByteView package, std::string_view name,
+                                            ByteView policy) = 0;
     // Of a package that was imported: should the first one be lost.
     virtual Result<Imported> receipt_again(ByteView package) = 0;
     // A whole copy of the vault as it is now, in memory: no file has it, nor had. Errc::io if there

@@ -22,7 +22,7 @@
 
 namespace vtpm::wire {
 
-inline constexpr std::uint32_t protocol_version = 1;
+inline constexpr std::uint32_t protocol_version = 2;
 inline constexpr std::size_t prefix_size = 12;
 inline constexpr std::size_t max_message_size = 256UL * 1024;
 inline constexpr std::size_t max_payload_size = 2048UL * 1024;

@@ -11,7 +11,7 @@ import struct
 from collections import namedtuple
 
 MAGIC = 0x58565431  # "XVT1"
-PROTOCOL = 1
+PROTOCOL = 2
 PERMANENT, VOLATILE, SAVED = 1, 2, 3  # vault::BlobKind
 MAX_BLOB = 512 * 1024
 TPM_1_2, TPM_2_0 = 1, 2

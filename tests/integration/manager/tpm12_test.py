@@ -121,7 +121,7 @@ class Legacy(rig.RigTest):
         # What it cannot do is refused, and named.
         public = self.directory / "a.pem"
         public.write_text("any")
-        for line in (("approve", "this-boot", "--out", self.directory / "o"), ("revoke", "--yes"),
+        for line in (("approve", "this-boot", "--out", self.directory / "o"),
                      ("approver", "--none", "--yes")):
             self.assertIn("TPM 1.2", self.ctl(*line, code=rig.REFUSED))
         # What needs no more than sealing goes on.
@@ -179,6 +179,17 @@ class Legacy(rig.RigTest):
         self.assertEqual(self.state(), "open")
         self.boot(b"this")
         self.assertEqual(self.state(), "open")
+        self.ctl("group", "create", "tenant")
+        self.ctl("group", "close", "tenant")
+        self.assertIn("closed", self.ctl("revoke", "--yes", code=(rig.REFUSED, rig.LOCKED)))
+        self.ctl("group", "open", "tenant")
+        self.ctl("revoke", "--yes")
+        self.assertEqual([line["this_boot"] for line in self.json("approve", "list")],
+                         [True, True], "a boot for each group")
+        self.boot(b"the new kernel")
+        self.assertEqual(self.reason()["code"], "not-approved")
+        self.boot(b"this")
+        self.assertEqual((self.state(), self.json("status")["closed_groups"]), ("open", 0))
 
     def test_an_old_disk_is_noticed(self):
         key = self.directory / "recovery"

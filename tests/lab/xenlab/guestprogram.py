@@ -3,7 +3,6 @@
 import subprocess
 from pathlib import Path
 
-from . import cache
 from .lab import Lab
 from .say import timed
 
@@ -34,7 +33,8 @@ def install(lab: Lab) -> str:
 
 
 def _build() -> Path:
-    directory = cache.root() / "guest-program"
+    # In the tree and not in the cache: CMake ties a build directory to the sources it was made for.
+    directory = TREE / "build" / "guest-program"
     configure = ["cmake", "-G", "Ninja", "-S", TREE, "-B", directory, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
     build = ["cmake", "--build", directory, "--target", PROGRAM]
     with timed(f"building {PROGRAM}"):

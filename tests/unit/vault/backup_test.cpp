@@ -108,7 +108,7 @@ TEST_CASE("a backup for which there is no room") {
 // The chip gives its keys no more in this boot; the recovery key does.
 TEST_CASE("a backup is restored on a host whose boot latch is closed") {
     Host host(1);
-    const auto recovery = host.vault->setup(with_recovery_key());
+    const auto recovery = set_up_with_key(*host.vault);
     REQUIRE(fine(recovery));
     const Uuid a = host.made("a", "one");
     REQUIRE(fine(host.vault->close_latch()));

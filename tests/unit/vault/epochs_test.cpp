@@ -1,4 +1,5 @@
 // When the state is committed to the chip, and what happens if the chip does not take it.
+#include "../../../src/vault/anchor.h"
 #include "fixture.h"
 
 using namespace vtpm;
@@ -43,6 +44,19 @@ TEST_CASE(
     CHECK(fresh(f).epoch == 4);  // nothing was written: nothing to commit
     REQUIRE(fine(f.vault->remove(a)));
     CHECK(fresh(f).epoch == 5);
+}
+
+TEST_CASE("a token takes an hour, whatever the clock says when the bucket is full") {
+    for (const std::int64_t now : {0L, 7199L, 7200L, 1'790'000'000L}) {
+        INFO(now);
+        TokenBucket bucket;
+        bucket.refill(now);
+        bucket.take();
+        bucket.refill(now + TokenBucket::seconds_a_token - 1);
+        CHECK(bucket.tokens == TokenBucket::capacity - 1);
+        bucket.refill(now + TokenBucket::seconds_a_token);
+        CHECK(bucket.tokens == TokenBucket::capacity);
+    }
 }
 
 TEST_CASE("without tokens the chip is spared") {

@@ -12,6 +12,7 @@
 
 #include "fakes/chip/fake_chip.h"
 #include "fakes/chip/swtpm.h"
+#include "recovery_pair.h"
 #include "vtpm/vault/sqlite_vault.h"
 
 namespace vtpm::vault {
@@ -36,12 +37,6 @@ inline NewInstance moving_in(const std::string& name, SecretBytes permanent_stat
     NewInstance wanted{name, 2};
     wanted.state.push_back({BlobKind::permanent, std::move(permanent_state)});
     return wanted;
-}
-
-inline SetupWishes with_recovery_key() {
-    SetupWishes wishes;
-    wishes.make_recovery_key = true;
-    return wishes;
 }
 
 inline SecretBytes secret_of(std::string_view text) {

@@ -142,7 +142,7 @@ TEST_CASE("a group's row that was changed or put back is noticed") {
 
 TEST_CASE("a recovery brings all groups along") {
     BoundFixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const auto tenant = f.vault->create_group("tenant", f.approver.wish());
     REQUIRE(fine(tenant));
@@ -228,7 +228,7 @@ TEST_CASE("who did what is in the journal, and a change of it shows") {
 
 TEST_CASE("new keys: what was stored stays, the old keys open nothing") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const auto tenant = f.vault->create_group("tenant", {});
     REQUIRE(fine(tenant));

@@ -6,7 +6,7 @@ using namespace vtpm::vault;
 
 TEST_CASE("once the latch is closed the chip gives the keys no more in this boot") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const Uuid uuid = f.made("web1");
     f.stored(uuid, 0, "state");
@@ -115,7 +115,7 @@ TEST_CASE("a vault without a latch") {
 
 TEST_CASE("a latch that was replaced is a closed one, and a recovery makes another") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const auto latch = static_cast<chip::CellIndex>(0x01800102);
     REQUIRE(f.chip.memory().at(latch)->kind == fakes::FakeChipMemory::Kind::latch);

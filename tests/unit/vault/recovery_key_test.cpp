@@ -9,20 +9,20 @@ TEST_CASE("a recovery key opens the escrow; it can be made later, once") {
     Fixture f;
     SecretBytes pem;
     SECTION("at setup") {
-        auto outcome = f.vault->setup(with_recovery_key());
+        auto outcome = set_up_with_key(*f.vault);
         REQUIRE(fine(outcome));
         pem = std::move(outcome->recovery_key_pem);
     }
     SECTION("later") {
         f.set_up();
         CHECK_FALSE(f.vault->status().recovery);
-        auto outcome = f.vault->setup(with_recovery_key());
+        auto outcome = set_up_with_key(*f.vault);
         REQUIRE(fine(outcome));
         CHECK(outcome->manager == f.vault->status().manager);
         pem = std::move(outcome->recovery_key_pem);
     }
     CHECK(f.vault->status().recovery);
-    CHECK(error_of(f.vault->setup(with_recovery_key())) == Errc::already_exists);
+    CHECK(error_of(set_up_with_key(*f.vault)) == Errc::already_exists);
     const Uuid manager = f.vault->status().manager;
     f.reopen_unlocked();
     CHECK(f.vault->status().recovery);
@@ -38,15 +38,16 @@ TEST_CASE("a recovery key opens the escrow; it can be made later, once") {
     CHECK(group->owner.bytes()[0] == blob(f.database(), "SELECT default_group FROM vault").front());
     f.reopen_unlocked();
     CHECK(fine(f.vault->check_recovery_key(pem)));
-    CHECK(error_of(f.vault->check_recovery_key(*make_recovery_key())) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->check_recovery_key(recovery_pair().private_pem)) ==
+          Errc::invalid_argument);
 }
 
 TEST_CASE("a recovery key that got lost is replaced, on the disk as well") {
     Fixture f;
-    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::not_set_up);
-    const auto first = f.vault->setup(with_recovery_key());
+    CHECK(error_of(replace_key(*f.vault)) == Errc::not_set_up);
+    const auto first = set_up_with_key(*f.vault);
     REQUIRE(fine(first));
-    const auto second = f.vault->replace_recovery_key("");
+    const auto second = replace_key(*f.vault);
     REQUIRE(fine(second));
     CHECK(second->manager == first->manager);
     f.reopen_unlocked();
@@ -59,7 +60,7 @@ TEST_CASE("a recovery key that got lost is replaced, on the disk as well") {
 
 TEST_CASE("an escrow put in place of ours is noticed") {
     Fixture f;
-    REQUIRE(fine(f.vault->setup(with_recovery_key())));
+    REQUIRE(fine(set_up_with_key(*f.vault)));
     f.close();
     sql(f.database(), "UPDATE vault SET escrow = zeroblob(length(escrow))");
     f.reopen();
@@ -74,9 +75,13 @@ struct RolledBack : Fixture {
     SecretBytes pem;
 
     explicit RolledBack(bool with_key) {
-        auto outcome = vault->setup(with_key ? with_recovery_key() : SetupWishes());
-        REQUIRE(fine(outcome));
-        pem = std::move(outcome->recovery_key_pem);
+        if (with_key) {
+            auto outcome = set_up_with_key(*vault);
+            REQUIRE(fine(outcome));
+            pem = std::move(outcome->recovery_key_pem);
+        } else {
+            set_up();
+        }
         a = made("a");
         stored(a, 0, "the older state");
         close();
@@ -95,7 +100,7 @@ struct RolledBack : Fixture {
 TEST_CASE("an older state is taken for the newest on the word of who has the recovery key") {
     RolledBack f(true);
     CHECK(error_of(f.vault->recover(SecretBytes())) == Errc::invalid_argument);
-    CHECK(error_of(f.vault->recover(*make_recovery_key())) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->recover(recovery_pair().private_pem)) == Errc::invalid_argument);
     CHECK(f.vault->status().phase == Phase::locked);
     REQUIRE(fine(f.vault->recover(f.pem)));
     CHECK(f.loaded(f.a) == "the older state");
@@ -110,7 +115,7 @@ TEST_CASE("an older state is taken for the newest on the word of who has the rec
 
 TEST_CASE("a vault without a recovery key is recovered beside its own chip only") {
     RolledBack f(false);
-    CHECK(error_of(f.vault->recover(*make_recovery_key())) == Errc::invalid_argument);
+    CHECK(error_of(f.vault->recover(recovery_pair().private_pem)) == Errc::invalid_argument);
     SECTION("its own") {
         REQUIRE(fine(f.vault->recover(SecretBytes())));
         CHECK(f.loaded(f.a) == "the older state");
@@ -126,7 +131,7 @@ TEST_CASE("a vault without a recovery key is recovered beside its own chip only"
 
 TEST_CASE("a new mainboard") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const Uuid a = f.made("a");
     f.stored(a, 0, "state");
@@ -149,7 +154,7 @@ TEST_CASE("a new mainboard") {
 
 TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repeated") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const Uuid a = f.made("a");
     f.stored(a, 0, "state");
@@ -179,7 +184,7 @@ TEST_CASE("a lost cell is made anew; a recovery that fails half-way can be repea
 
 TEST_CASE("after recoveries only the last cell vouches for a state") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const SecretBytes& pem = outcome->recovery_key_pem;
     const Uuid a = f.made("a");
@@ -233,10 +238,10 @@ TEST_CASE("what is not whole is not recovered") {
 
 TEST_CASE("a recovery key that could not be used any more is not made") {
     Fixture f;
-    const auto first = f.vault->setup(with_recovery_key());
+    const auto first = set_up_with_key(*f.vault);
     REQUIRE(fine(first));
     REQUIRE(fine(f.chip.remove_cell(0x01800100)));  // the commit cell
-    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::wrong_cell);
+    CHECK(error_of(replace_key(*f.vault)) == Errc::wrong_cell);
     CHECK(f.vault->status().phase == Phase::locked);
     // The old one is still the vault's.
     REQUIRE(fine(f.vault->recover(first->recovery_key_pem)));
@@ -244,9 +249,40 @@ TEST_CASE("a recovery key that could not be used any more is not made") {
     CHECK(f.vault->status().freshness->recoveries == 1);
 }
 
+TEST_CASE("a recovery key that is the vault's is said to be, whatever else goes wrong") {
+    bool refused = false;
+    bool locked_after = false;
+    bool undisturbed = false;
+    for (int nth = 1; !undisturbed; ++nth) {
+        INFO("somebody takes the commit cells away before call " << nth);
+        REQUIRE(nth < 60);
+        Fixture f;
+        REQUIRE(fine(set_up_with_key(*f.vault)));
+        int calls = 0;
+        f.chip.on_call([&] {
+            if (++calls != nth)
+                return;
+            for (auto& cell : f.chip.memory().cells)
+                cell.defined = cell.defined && cell.kind != fakes::FakeChipMemory::Kind::cell;
+        });
+        const RecoveryPair pair = recovery_pair();
+        const auto done = f.vault->replace_recovery_key(pair.public_pem);
+        f.chip.on_call(nullptr);
+        undisturbed = calls < nth;
+        refused = refused || !done;
+        locked_after = locked_after || (done && f.vault->status().phase == Phase::locked);
+        f.vault.reset();
+        const auto opened =
+            open_escrow(pair.private_pem, blob(f.database(), "SELECT escrow FROM vault"));
+        CHECK(opened.has_value() == done.has_value());
+    }
+    CHECK(refused);
+    CHECK(locked_after);
+}
+
 TEST_CASE("a recovery accepts nothing where there is nothing to accept") {
     Fixture f;
-    const auto outcome = f.vault->setup(with_recovery_key());
+    const auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const Uuid uuid = f.made("web1");
     f.stored(uuid, 0, "old");
@@ -278,7 +314,7 @@ TEST_CASE("a recovery accepts nothing where there is nothing to accept") {
 
 TEST_CASE("closed groups of an open vault open with the recovery key") {
     Fixture f;
-    const auto outcome = f.vault->setup(with_recovery_key());
+    const auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     CHECK(error_of(f.vault->unlock_with_recovery_key(outcome->recovery_key_pem)) ==
           Errc::invalid_argument);

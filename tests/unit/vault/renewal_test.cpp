@@ -1,113 +1,12 @@
 // New keys and new seals: what an older copy of the disk opens after them, and power cuts on the
 // way.
-#include "approver.h"
+#include "renewal_scene.h"
 #include "vtpm/vault/escrow.h"
 
 using namespace vtpm;
 using namespace vtpm::vault;
 
-namespace fs = std::filesystem;
-
 namespace {
-
-// The disk and the chip as they are at one moment, and what the next manager would be given.
-struct Moment {
-    std::vector<std::pair<fs::path, Bytes>> files;
-    fakes::FakeChipMemory chip;
-    SecretBytes keys;
-
-    Moment(const Fixture& f, fakes::FakeChip& of, const SecretBytes& at_hand)
-        : chip(of.memory()), keys(at_hand.clone()) {
-        if (!fs::exists(f.directory()))
-            return;
-        for (const auto& entry : fs::directory_iterator(f.directory()))
-            files.emplace_back(entry.path().filename(), slurp(entry.path()));
-    }
-};
-
-// The host after a power cut, or its manager after a crash, in that moment.
-struct After {
-    TemporaryDirectory temporary;
-    FakeChip chip;
-    std::optional<SqliteVault> vault;
-
-    explicit After(const Moment& moment) {
-        chip.memory() = moment.chip;
-        fs::create_directory(directory());
-        fs::permissions(directory(), fs::perms::owner_all);
-        for (const auto& [name, content] : moment.files) {
-            spit(directory() / name, content);
-            fs::permissions(directory() / name, fs::perms::owner_read | fs::perms::owner_write);
-        }
-        vault.emplace(directory(), chip);
-    }
-    fs::path directory() const { return temporary.path() / "vault"; }
-    std::size_t indices() {
-        return static_cast<std::size_t>(
-            std::count_if(chip.memory().begin(), chip.memory().end(),
-                          [](const auto& cell) { return cell.defined; }));
-    }
-    // As vtpmmgrd does.
-    bool opens_with(const SecretBytes& keys) {
-        return (fine(vault->unlock_with_keys(keys)) || fine(vault->unlock())) &&
-               vault->status().closed_groups == 0;
-    }
-};
-
-// A vault with a recovery key and a second group, in each of which is something.
-struct Full : BoundFixture {
-    SecretBytes recovery_key;
-    Uuid tenant;
-    Uuid theirs;
-    SecretBytes for_successor;
-
-    void set_up_full(SetupWishes wishes) {
-        wishes.make_recovery_key = true;
-        auto outcome = vault->setup(wishes);
-        REQUIRE(fine(outcome));
-        recovery_key = std::move(outcome->recovery_key_pem);
-        const auto group = vault->create_group("tenant", {});
-        REQUIRE(fine(group));
-        tenant = group->uuid;
-        const auto made = vault->create({"theirs", 2, {}, tenant});
-        REQUIRE(fine(made));
-        theirs = made->uuid;
-        stored(theirs, 0, "their state");
-        for_successor = vault->keys_at_hand().value();
-    }
-
-    // 0: root key, 1: group key, 2: recovery key, 3: approver, 4: another group's approver
-    static constexpr int kinds = 5;
-    Result<void> renew(int kind) {
-        const auto nothing = [](const auto& result) -> Result<void> {
-            if (!result)
-                return tl::make_unexpected(result.error());
-            return {};
-        };
-        switch (kind) {
-            case 0:
-                return vault->rotate_root();
-            case 1:
-                return nothing(vault->rotate_group(tenant));
-            case 2:
-                return nothing(vault->replace_recovery_key(""));
-            case 3:
-                return nothing(vault->set_approver(default_group(), approver.wish()));
-            default:
-                return nothing(vault->set_approver(tenant, approver.wish({4})));
-        }
-    }
-    // What is there before each of the chip's calls, and in the end.
-    std::vector<Moment> moments_of(int kind) {
-        std::vector<Moment> moments;
-        chip.on_call([&] { moments.emplace_back(*this, chip, for_successor); });
-        const auto done = renew(kind);
-        chip.on_call(nullptr);
-        REQUIRE(fine(done));
-        moments.emplace_back(*this, chip, for_successor);
-        return moments;
-    }
-};
 
 bool contains(const SecretBytes& all, const SecretBytes& part) {
     return std::search(all.view().begin(), all.view().end(), part.view().begin(),
@@ -155,13 +54,13 @@ TEST_CASE("without a latch an older copy is still opened by its chip") {
     REQUIRE(fine(f.vault->close_group(f.tenant)));
     REQUIRE(fine(f.vault->set_approver(f.default_group(), f.approver.wish())));
     REQUIRE(fine(f.vault->rotate_root()));
-    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::locked);
+    CHECK(error_of(replace_key(*f.vault)) == Errc::locked);
     REQUIRE(fine(f.vault->open_group(f.tenant)));
     CHECK(f.loaded(f.theirs) == "their state");
     f.close();
     spit(f.database(), older);
     f.reopen();
-    CHECK(error_of(f.vault->unlock()) == Errc::rolled_back);  // it has had the keys
+    CHECK(error_of(f.vault->unlock()) == Errc::wrong_cell);  // it has had the keys
 }
 
 TEST_CASE("a new recovery key: what the one before gives out are not the keys of now") {
@@ -175,7 +74,7 @@ TEST_CASE("a new recovery key: what the one before gives out are not the keys of
     f.reopen_unlocked();
     CHECK(contains(*f.vault->keys_at_hand(), root->key));
     CHECK(contains(*f.vault->keys_at_hand(), group->key));
-    const auto outcome = f.vault->replace_recovery_key("");
+    const auto outcome = replace_key(*f.vault);
     REQUIRE(fine(outcome));
     CHECK_FALSE(contains(*f.vault->keys_at_hand(), root->key));
     CHECK_FALSE(contains(*f.vault->keys_at_hand(), group->key));
@@ -298,6 +197,7 @@ TEST_CASE("keys are sealed anew only if all are at hand") {
         const auto refused = f.renew(kind);
         CHECK(error_of(refused) == Errc::locked);
         CHECK(refused.error().context.find("tenant") != std::string::npos);
+        CHECK(refused.error().context.find("unlock --recovery-key") != std::string::npos);
     }
     CHECK(error_of(f.renew(1)) == Errc::locked);
     REQUIRE(fine(f.vault->open_group(f.tenant)));

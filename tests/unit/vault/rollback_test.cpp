@@ -259,7 +259,7 @@ TEST_CASE("a cell that somebody extends under a running vault stops it") {
 
 TEST_CASE("a cell that is lost under a running vault stops it, and can be made anew") {
     Fixture f;
-    auto outcome = f.vault->setup(with_recovery_key());
+    auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
     const Uuid a = f.made("a");
     f.stored(a, 0, "one");

@@ -28,11 +28,10 @@ TEST_CASE("setup opens a vault, once") {
     Fixture f;
     const auto outcome = f.vault->setup({});
     REQUIRE(fine(outcome));
-    CHECK(outcome->recovery_key_pem.empty());
     const auto status = f.vault->status();
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
-    CHECK(status.manager == outcome->manager);
+    CHECK(status.manager == *outcome);
     CHECK(status.format == 4);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
@@ -43,10 +42,10 @@ TEST_CASE("setup opens a vault, once") {
 
     f.reopen();
     CHECK(f.vault->status().phase == Phase::locked);
-    CHECK(f.vault->status().manager == outcome->manager);
+    CHECK(f.vault->status().manager == *outcome);
     CHECK(error_of(f.vault->setup({})) == Errc::locked);
-    CHECK(error_of(f.vault->setup(with_recovery_key())) == Errc::locked);
-    CHECK(error_of(f.vault->replace_recovery_key("")) == Errc::locked);
+    CHECK(error_of(set_up_with_key(*f.vault)) == Errc::locked);
+    CHECK(error_of(replace_key(*f.vault)) == Errc::locked);
     CHECK(error_of(f.vault->create({"a", 2, {}})) == Errc::locked);
     REQUIRE(fine(f.vault->unlock()));
     CHECK(fine(f.vault->unlock()));
@@ -124,7 +123,7 @@ TEST_CASE("an interrupted setup leaves no vault") {
     Fixture f;
     for (int nth = 1; nth <= 30; ++nth) {
         f.chip.fail_nth(nth, Error{Errc::unavailable, NextAction::retry_later, "gone"});
-        const auto outcome = f.vault->setup(with_recovery_key());
+        const auto outcome = set_up_with_key(*f.vault);
         if (outcome) {
             CHECK(nth > 8);
             break;
@@ -150,18 +149,18 @@ TEST_CASE("an interrupted setup leaves no vault") {
 
 TEST_CASE("a chip that fails after the vault is laid down does not cost the recovery key") {
     Fixture probe;
-    (void)probe.vault->setup(with_recovery_key());
+    (void)set_up_with_key(*probe.vault);
     const int calls = probe.chip.calls();
     Fixture f;
     // The calls after it ask about the latch, and look for indices of ours that are not needed.
     f.chip.fail_nth(calls - 4, Error{Errc::unavailable, NextAction::retry_later, "gone"});
-    const auto outcome = f.vault->setup(with_recovery_key());
+    const auto outcome = set_up_with_key(*f.vault);
     REQUIRE(fine(outcome));
-    CHECK_FALSE(outcome->recovery_key_pem.empty());
     CHECK(f.vault->status().phase == Phase::locked);
     CHECK(f.vault->status().reason->code == Errc::unavailable);
     CHECK(fine(f.vault->unlock()));
     CHECK_FALSE(f.vault->status().reason);
+    CHECK(fine(f.vault->check_recovery_key(outcome->recovery_key_pem)));
 }
 
 TEST_CASE("a vault whose database is lost is not a new one") {
@@ -311,10 +310,11 @@ TEST_CASE("a chip that cheats at setup is not trusted with keys") {
 TEST_CASE("the recovery key and the guests' states are wiped from memory") {
     Fixture f;
     {
-        auto outcome = f.vault->setup(with_recovery_key());
+        auto outcome = set_up_with_key(*f.vault);
         REQUIRE(fine(outcome));
         // The base64 in the middle of the PEM.
         auto middle = SecretBytes::copy_of(outcome->recovery_key_pem.view().subspan(100, 40));
+        REQUIRE(fine(f.vault->check_recovery_key(outcome->recovery_key_pem)));
         CHECK(fakes::in_memory(middle.view()) == 2);
         outcome->recovery_key_pem = SecretBytes();
         CHECK(fakes::in_memory(middle.view()) == 1);

@@ -38,12 +38,12 @@ TEST_CASE("no package leaves before the chip knows that the instance has gone") 
         // And from then on the disk of before is an older one.
         roll_back(h.source, before);
         CHECK(error_of(h.source.vault->unlock()) == Errc::rolled_back);
-        CHECK(fine(h.target.vault->import_package(package, "")));
+        CHECK(fine(h.target.vault->import_package(package, "", {})));
     }
     SECTION("or after a crash") {
         h.source.reopen();
         CHECK(error_of(h.source.vault->load(web1)) == Errc::in_use);
-        CHECK(fine(h.target.vault->import_package(h.source.exported(web1, ticket), "")));
+        CHECK(fine(h.target.vault->import_package(h.source.exported(web1, ticket), "", {})));
     }
     SECTION("or the operator thinks better of it") {
         REQUIRE(fine(h.source.vault->abort_export(web1)));
@@ -69,7 +69,8 @@ TEST_CASE(
         if (first)
             CHECK(h.source.vault->get(web1)->state == InstanceState::exported);
         const Bytes package = h.source.exported(web1, ticket);
-        const auto imported = h.target.vault->import_package(first ? first->package : package, "");
+        const auto imported =
+            h.target.vault->import_package(first ? first->package : package, "", {});
         REQUIRE(fine(imported));
         CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
         CHECK(h.target.loaded(web1) == "its state");
@@ -88,7 +89,7 @@ TEST_CASE("a chip that fails at any call of an import: no receipt that a power c
         const Image before(h.target.directory());
         const int calls = h.target.chip.calls();
         h.target.chip.fail_nth(nth, chip_gone);
-        auto imported = h.target.vault->import_package(package, "");
+        auto imported = h.target.vault->import_package(package, "", {});
         undisturbed = h.target.chip.calls() - calls < nth;
         h.target.chip.fail_nth(0, chip_gone);
         if (imported) {
@@ -100,7 +101,7 @@ TEST_CASE("a chip that fails at any call of an import: no receipt that a power c
         }
         h.target.reopen();
         CHECK(h.target.vault->list()->size() == 1);
-        CHECK(error_of(h.target.vault->import_package(package, "")) == Errc::already_exists);
+        CHECK(error_of(h.target.vault->import_package(package, "", {})) == Errc::already_exists);
         imported = h.target.vault->receipt_again(package);
         REQUIRE(fine(imported));
         CHECK(h.target.loaded(web1) == "its state");
@@ -114,7 +115,7 @@ TEST_CASE("while the target's chip is away there is no receipt") {
     const Uuid web1 = h.source.made("web1", "its state");
     const Bytes package = h.source.exported(web1, h.target.ticket());
     h.target.chip.refuse(chip_gone);
-    CHECK(error_of(h.target.vault->import_package(package, "")) == Errc::unavailable);
+    CHECK(error_of(h.target.vault->import_package(package, "", {})) == Errc::unavailable);
     CHECK(error_of(h.target.vault->receipt_again(package)) == Errc::unavailable);
     h.target.chip.refuse(std::nullopt);
     const auto imported = h.target.vault->receipt_again(package);
@@ -128,16 +129,16 @@ TEST_CASE("a used ticket does not come back with an older disk") {
     const Bytes package = h.source.exported(web1, h.target.ticket());
     REQUIRE(fine(h.target.vault->close()));
     const Image before(h.target.directory());
-    REQUIRE(fine(h.target.vault->import_package(package, "")));
+    REQUIRE(fine(h.target.vault->import_package(package, "", {})));
     REQUIRE(fine(h.target.vault->remove(web1)));
 
     roll_back(h.target, before);
     CHECK(error_of(h.target.vault->unlock()) == Errc::rolled_back);
-    CHECK(error_of(h.target.vault->import_package(package, "")) == Errc::locked);
+    CHECK(error_of(h.target.vault->import_package(package, "", {})) == Errc::locked);
 
     // Nor with an operator who takes that disk for the newest.
     REQUIRE(fine(h.target.vault->recover({})));
-    CHECK(error_of(h.target.vault->import_package(package, "")) == Errc::not_found);
+    CHECK(error_of(h.target.vault->import_package(package, "", {})) == Errc::not_found);
     CHECK(h.target.vault->list()->empty());
 
     // Nor by hand.

@@ -50,7 +50,11 @@ TEST_CASE("an instance moves: ticket, package, receipt, and it is gone where it 
     CHECK(facts->instance == web1);
     CHECK(facts->sequence == 2);
 
-    const auto imported = h.target.vault->import_package(exported->package, "");
+    const Bytes policy{1, 2, 3};
+    const auto imported = h.target.vault->import_package(exported->package, "", policy);
+    CHECK(h.target.vault->get(web1)->policy == policy);  // of here
+    CHECK(error_of(h.target.vault->import_package(
+              exported->package, "", Bytes(Vault::max_policy_size + 1))) == Errc::too_large);
     REQUIRE(fine(imported));
     CHECK(imported->instance.uuid == web1);
     CHECK(imported->instance.peer == h.source.vault->status().manager);
@@ -82,18 +86,18 @@ TEST_CASE("an instance comes back with what it learned elsewhere") {
     TwoHosts h;
     const Uuid web1 = h.source.made("web1", "here");
     const auto there =
-        h.target.vault->import_package(h.source.exported(web1, h.target.ticket()), "guest");
+        h.target.vault->import_package(h.source.exported(web1, h.target.ticket()), "guest", {});
     REQUIRE(fine(there));
     CHECK(there->instance.name == "guest");
     REQUIRE(fine(h.target.vault->store(web1, 1, permanent("there"))));
     const Bytes back_ticket = h.source.ticket();
     const Bytes package = h.target.exported(web1, back_ticket);
     // Not while the copy that was sent is still here.
-    const auto early = h.source.vault->import_package(package, "");
+    const auto early = h.source.vault->import_package(package, "", {});
     CHECK(error_of(early) == Errc::already_exists);
     CHECK(context_of(early).find("exported from here") != std::string::npos);
     REQUIRE(fine(h.source.vault->confirm_export(web1, there->receipt)));
-    const auto back = h.source.vault->import_package(package, "");
+    const auto back = h.source.vault->import_package(package, "", {});
     REQUIRE(fine(back));
     REQUIRE(fine(h.target.vault->confirm_export(web1, back->receipt)));
     h.source.reopen();
@@ -105,7 +109,8 @@ TEST_CASE("an instance comes back with what it learned elsewhere") {
 TEST_CASE("an instance that was never stored moves as what it is") {
     TwoHosts h;
     const Uuid fresh = h.source.made("fresh", "");
-    REQUIRE(fine(h.target.vault->import_package(h.source.exported(fresh, h.target.ticket()), "")));
+    REQUIRE(
+        fine(h.target.vault->import_package(h.source.exported(fresh, h.target.ticket()), "", {})));
     h.target.reopen();
     const auto state = h.target.vault->load(fresh);
     REQUIRE(fine(state));
@@ -134,21 +139,21 @@ TEST_CASE("every byte of a ticket, a package and a receipt counts") {
         for (const unsigned bit : {0x01U, 0x80U}) {
             Bytes bad = package;
             bad[at] = static_cast<std::uint8_t>(bad[at] ^ bit);
-            CHECK_FALSE(h.target.vault->import_package(bad, ""));
+            CHECK_FALSE(h.target.vault->import_package(bad, "", {}));
         }
         Bytes cut = package;
         cut.resize(at);
-        CHECK(error_of(h.target.vault->import_package(cut, "")) == Errc::malformed);
+        CHECK(error_of(h.target.vault->import_package(cut, "", {})) == Errc::malformed);
     }
     Bytes longer = package;
     longer.push_back(0);
-    CHECK(error_of(h.target.vault->import_package(longer, "")) == Errc::malformed);
+    CHECK(error_of(h.target.vault->import_package(longer, "", {})) == Errc::malformed);
     longer.resize(max_package_size + 1);
-    CHECK(error_of(h.target.vault->import_package(longer, "")) == Errc::too_large);
+    CHECK(error_of(h.target.vault->import_package(longer, "", {})) == Errc::too_large);
     CHECK(h.target.vault->list()->empty());
     CHECK(h.target.actions().size() == before);
 
-    const auto imported = h.target.vault->import_package(package, "");
+    const auto imported = h.target.vault->import_package(package, "", {});
     REQUIRE(fine(imported));
     for (std::size_t at = 0; at < imported->receipt.size(); ++at) {
         Bytes bad = imported->receipt;
@@ -167,16 +172,16 @@ TEST_CASE("a ticket is good for one instance, once") {
     const Bytes ticket = h.target.ticket();
     const Bytes of_a = h.source.exported(a, ticket);
     const Bytes of_b = h.source.exported(b, ticket);
-    const auto imported = h.target.vault->import_package(of_a, "");
+    const auto imported = h.target.vault->import_package(of_a, "", {});
     REQUIRE(fine(imported));
-    const auto second = h.target.vault->import_package(of_b, "");
+    const auto second = h.target.vault->import_package(of_b, "", {});
     CHECK(error_of(second) == Errc::not_found);
     CHECK(context_of(second).find("was used") != std::string::npos);
-    CHECK(error_of(h.target.vault->import_package(of_a, "")) == Errc::already_exists);
-    CHECK(error_of(h.target.vault->import_package(of_a, "twin")) == Errc::already_exists);
+    CHECK(error_of(h.target.vault->import_package(of_a, "", {})) == Errc::already_exists);
+    CHECK(error_of(h.target.vault->import_package(of_a, "twin", {})) == Errc::already_exists);
     CHECK(h.target.vault->list()->size() == 1);
     h.target.reopen();
-    CHECK(error_of(h.target.vault->import_package(of_b, "")) == Errc::not_found);
+    CHECK(error_of(h.target.vault->import_package(of_b, "", {})) == Errc::not_found);
 
     // The receipt that was lost, of this package and of no other.
     const auto again = h.target.vault->receipt_again(of_a);
@@ -188,7 +193,7 @@ TEST_CASE("a ticket is good for one instance, once") {
 
     // Not after the instance was deleted, either.
     REQUIRE(fine(h.target.vault->remove(a)));
-    CHECK(error_of(h.target.vault->import_package(of_a, "")) == Errc::not_found);
+    CHECK(error_of(h.target.vault->import_package(of_a, "", {})) == Errc::not_found);
     CHECK(error_of(h.target.vault->receipt_again(of_a)) == Errc::not_found);
 
     // Of b nobody has heard: it may go on here, or for another ticket.
@@ -199,7 +204,7 @@ TEST_CASE("a ticket is good for one instance, once") {
     CHECK(back->state == InstanceState::live);
     CHECK(h.source.loaded(b) == "state of b");
     CHECK(error_of(h.source.vault->abort_export(b)) == Errc::invalid_argument);
-    CHECK(fine(h.target.vault->import_package(h.source.exported(b, h.target.ticket()), "")));
+    CHECK(fine(h.target.vault->import_package(h.source.exported(b, h.target.ticket()), "", {})));
     const auto done = h.source.actions();
     CHECK(std::count(done.begin(), done.end(), "export-abort") == 1);
 }
@@ -212,9 +217,9 @@ TEST_CASE("the package is given again for its ticket, and opens as the first one
     h.source.reopen();
     const Bytes second = h.source.exported(web1, ticket);
     CHECK(first != second);
-    const auto imported = h.target.vault->import_package(second, "");
+    const auto imported = h.target.vault->import_package(second, "", {});
     REQUIRE(fine(imported));
-    CHECK(error_of(h.target.vault->import_package(first, "")) == Errc::already_exists);
+    CHECK(error_of(h.target.vault->import_package(first, "", {})) == Errc::already_exists);
     CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
 }
 
@@ -231,20 +236,20 @@ TEST_CASE("a package is for one manager and one group, while the group is open")
     CHECK(h.source.vault->get(web1)->state == InstanceState::live);
     const Bytes package = h.source.exported(web1, ticket->bytes);
 
-    const auto elsewhere = third.vault->import_package(package, "");
+    const auto elsewhere = third.vault->import_package(package, "", {});
     CHECK(error_of(elsewhere) == Errc::invalid_argument);
     CHECK(context_of(elsewhere).find(h.target.vault->status().manager.to_string()) !=
           std::string::npos);
     CHECK(third.vault->list()->empty());
 
     REQUIRE(fine(h.target.vault->close_group(tenant->uuid)));
-    const auto closed = h.target.vault->import_package(package, "");
+    const auto closed = h.target.vault->import_package(package, "", {});
     CHECK(error_of(closed) == Errc::locked);
     CHECK(context_of(closed).find("closed") != std::string::npos);
     CHECK(error_of(h.target.vault->make_ticket(tenant->uuid)) == Errc::locked);
     CHECK(h.target.vault->list()->empty());
     REQUIRE(fine(h.target.vault->open_group(tenant->uuid)));
-    const auto imported = h.target.vault->import_package(package, "");
+    const auto imported = h.target.vault->import_package(package, "", {});
     REQUIRE(fine(imported));
     CHECK(imported->instance.group == tenant->uuid);
     CHECK(h.target.loaded(web1) == "its state");
@@ -255,7 +260,7 @@ TEST_CASE("tickets go with their group's key, and there are not too many") {
     const Uuid web1 = h.source.made("web1", "its state");
     const Bytes package = h.source.exported(web1, h.target.ticket());
     REQUIRE(fine(h.target.vault->rotate_group(h.target.group())));
-    CHECK(error_of(h.target.vault->import_package(package, "")) == Errc::not_found);
+    CHECK(error_of(h.target.vault->import_package(package, "", {})) == Errc::not_found);
     for (std::size_t i = 0; i < max_open_tickets; ++i)
         REQUIRE(fine(h.target.vault->make_ticket(h.target.group())));
     CHECK(error_of(h.target.vault->make_ticket(h.target.group())) == Errc::too_large);
@@ -270,10 +275,10 @@ TEST_CASE("a name that is taken at the target, and a target that is full of doub
     const Uuid web1 = h.source.made("web1", "its state");
     h.target.made("web1", "another");
     const Bytes package = h.source.exported(web1, h.target.ticket());
-    CHECK(error_of(h.target.vault->import_package(package, "")) == Errc::already_exists);
-    CHECK(error_of(h.target.vault->import_package(package, "a b")) == Errc::invalid_argument);
+    CHECK(error_of(h.target.vault->import_package(package, "", {})) == Errc::already_exists);
+    CHECK(error_of(h.target.vault->import_package(package, "a b", {})) == Errc::invalid_argument);
     // The ticket was not spent by that.
-    CHECK(fine(h.target.vault->import_package(package, "web2")));
+    CHECK(fine(h.target.vault->import_package(package, "web2", {})));
 }
 
 TEST_CASE("an exported instance survives new keys of its group and of the vault") {
@@ -284,7 +289,7 @@ TEST_CASE("an exported instance survives new keys of its group and of the vault"
     REQUIRE(fine(h.source.vault->rotate_group(h.source.group())));
     REQUIRE(fine(h.source.vault->rotate_root()));
     h.source.reopen();
-    const auto imported = h.target.vault->import_package(h.source.exported(web1, ticket), "");
+    const auto imported = h.target.vault->import_package(h.source.exported(web1, ticket), "", {});
     REQUIRE(fine(imported));
     CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
 }
@@ -299,7 +304,7 @@ TEST_CASE("a false instance, once it is deleted, does not keep the true one away
         REQUIRE(fine(forger.vault->create({.name = "web1", .tpm = 2, .uuid = web1})));
         REQUIRE(fine(forger.vault->store(web1, 0, permanent("forged"))));
         const Bytes forged = forger.exported(web1, ticket);
-        const auto imported = h.target.vault->import_package(forged, "");
+        const auto imported = h.target.vault->import_package(forged, "", {});
         REQUIRE(fine(imported));
         h.source.exported(web1, ticket);
         CHECK(error_of(h.source.vault->confirm_export(web1, imported->receipt)) == Errc::corrupt);
@@ -311,7 +316,7 @@ TEST_CASE("a false instance, once it is deleted, does not keep the true one away
         REQUIRE(fine(h.target.vault->store(web1, 0, permanent("an empty TPM"))));
     }
     const Bytes package = h.source.exported(web1, ticket);
-    const auto refused = h.target.vault->import_package(package, "");
+    const auto refused = h.target.vault->import_package(package, "", {});
     CHECK(error_of(refused) == Errc::already_exists);
     CHECK(context_of(refused).find("delete it first") != std::string::npos);
     REQUIRE(fine(h.target.vault->remove(web1)));
@@ -319,7 +324,7 @@ TEST_CASE("a false instance, once it is deleted, does not keep the true one away
     CHECK(error_of(h.target.vault->create({.name = "web2", .tpm = 2, .uuid = web1})) ==
           Errc::already_exists);
     h.target.reopen();
-    const auto imported = h.target.vault->import_package(package, "");
+    const auto imported = h.target.vault->import_package(package, "", {});
     REQUIRE(fine(imported));
     CHECK(h.target.loaded(web1) == "its state");
     CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
@@ -335,10 +340,10 @@ TEST_CASE("a package that is refused leaves nothing behind that stops the true o
     for (std::size_t at = 0; at < package.size(); at += 7) {
         Bytes forged = package;
         forged[at] ^= 1U;
-        CHECK_FALSE(h.target.vault->import_package(forged, ""));
+        CHECK_FALSE(h.target.vault->import_package(forged, "", {}));
     }
     h.target.reopen();
-    const auto imported = h.target.vault->import_package(package, "");
+    const auto imported = h.target.vault->import_package(package, "", {});
     REQUIRE(fine(imported));
     CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
 }

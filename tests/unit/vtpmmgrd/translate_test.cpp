@@ -49,3 +49,32 @@ TEST_CASE("text of a damaged database does not keep an answer from its reader") 
     manager::describe(instance, of_instance);
     CHECK(arrived(of_instance));
 }
+
+TEST_CASE("a package's policy is taken for what it denies, and not for what it allows") {
+    wire::proto::CommandPolicy said;
+    said.add_denied(0x5d);
+    said.set_localities(3);
+    const auto of = [](const wire::proto::CommandPolicy& policy) {
+        vault::PackageFacts facts;
+        const std::string bytes = policy.SerializeAsString();
+        facts.policy.assign(bytes.begin(), bytes.end());
+        return facts;
+    };
+    const Bytes plain = of(said).policy;
+    said.set_vendor(true);
+    said.set_maintenance(true);
+    CHECK(manager::policy_of_package(of(said)) == plain);
+    CHECK(manager::policy_of_package({}) == Bytes());
+
+    vault::PackageFacts unknown = of(said);
+    unknown.policy.insert(unknown.policy.end(), {0x78, 0x01});  // field 15
+    CHECK(manager::policy_of_package(unknown) == plain);
+
+    vault::PackageFacts cut = of(said);
+    cut.policy.push_back(0x0a);
+    const auto refused = manager::policy_of_package(cut);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::malformed);
+    said.set_localities(0x10);
+    CHECK(manager::policy_of_package(of(said)).error().code == Errc::invalid_argument);
+}
