@@ -12,7 +12,7 @@
 namespace vtpm::vault {
 
 inline constexpr std::int32_t application_id = 0x5856544d;  // "XVTM", PRAGMA application_id
-inline constexpr std::uint32_t format_version = 4;          // PRAGMA user_version
+inline constexpr std::uint32_t format_version = 5;          // PRAGMA user_version
 
 // Makes the tables in an empty database, inside the caller's transaction.
 Result<void> create_tables(Database& database);

@@ -133,7 +133,7 @@ Result<Group> SqliteVault::create_group(std::string_view name, const ApproverWis
             group.key = standard.key;  // for its boots; replaced below
     }
     VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
-    group.key_check = group_key_check(key);
+    group.key_check = group_key_check(key, open->root);
     VTPM_TRY(group.key, seal_key(chip_, key, binding_of(record, group)));
     if (!record.recovery_point.empty()) {
         VTPM_TRY(group.escrow,
@@ -156,7 +156,7 @@ Result<Group> SqliteVault::open_group(const Uuid& uuid) {
     if (open->group_keys.contains(group->id))
         return describe(*group);
     VTPM_CHECK(chip_.expect(disk_->record.chip));
-    auto key = checked_group_key(*group, keys_from_chip());
+    auto key = checked_group_key(*group, keys_from_chip(), open->root);
     if (!key) {
         open->closed.insert_or_assign(group->id, key.error());
         return tl::make_unexpected(std::move(key).error());

@@ -93,7 +93,7 @@ Result<SqliteVault::Recovery> SqliteVault::find_keys(const SecretBytes& recovery
         if (group.deleted)
             continue;
         VTPM_TRY(SecretBytes key, source.group(group));
-        sound = sound && equal_constant_time(group_key_check(key), group.key_check);
+        sound = sound && equal_constant_time(group_key_check(key, found.root), group.key_check);
         found.group_keys.emplace(group.id, std::move(key));
     }
     if (!sound)

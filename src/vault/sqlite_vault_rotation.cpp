@@ -113,11 +113,14 @@ Result<std::vector<GroupRecord>> SqliteVault::renewed_groups(const Renewal& wish
         const bool seal = !group.deleted && (fresh.latch || key_is_new || is_wished);
         const bool put_away =
             !group.deleted && !record.recovery_point.empty() && (key_is_new || wish.recovery_point);
+        if (!group.deleted && (seal || wish.root)) {
+            const SecretBytes& root = wish.root ? fresh.root : unlocked_->root;
+            group.key_check = group_key_check(key_of(group.id, fresh.groups, keys), root);
+        }
         if (seal) {
             VTPM_CHECK(let_others_in());
             const SecretBytes& key = key_of(group.id, fresh.groups, keys);
             group.generation += key_is_new ? 1 : 0;
-            group.key_check = group_key_check(key);
             VTPM_TRY(group.key, seal_key(chip_, key, binding_of(record, group)));
         }
         if (put_away) {
@@ -215,7 +218,7 @@ Result<void> SqliteVault::renew(const Renewal& wish) {
 Result<void> SqliteVault::try_renew(const Renewal& wish) {
     Unlocked& open = *unlocked_;
     const VaultRecord& before = disk_->record;
-    if (before.boot_latch() || wish.recovery_point)
+    if (before.boot_latch() || wish.recovery_point || wish.root)
         VTPM_CHECK(check_all_open(disk_->groups, open.group_keys));
     const bool new_keys = wish.root || wish.all_groups || wish.group_key;
     if (new_keys)

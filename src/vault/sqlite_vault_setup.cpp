@@ -95,7 +95,7 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, KeyBundle& keys) {
 
     VTPM_TRY(keys.root, new_key(chip_, "xen-vtpm K_root 1"));
     VTPM_TRY(SecretBytes group_key, new_key(chip_, "xen-vtpm K_grp 1"));
-    group.key_check = group_key_check(group_key);
+    group.key_check = group_key_check(group_key, keys.root);
     if (!record.recovery_point.empty()) {
         VTPM_TRY(record.escrow, make_escrow(record.recovery_point,
                                             {record.manager, record.manager, keys.root.clone()}));

@@ -32,14 +32,16 @@ tl::unexpected<Error> with_ways_out(Error error) {
 
 }  // namespace
 
-Result<SecretBytes> SqliteVault::checked_group_key(const GroupRecord& group,
-                                                   const KeySource& keys) const {
+Result<SecretBytes> SqliteVault::checked_group_key(const GroupRecord& group, const KeySource& keys,
+                                                   const SecretBytes& root) const {
     auto key = keys.group(group);
     if (!key)
         return with_ways_out(std::move(key).error());
-    if (!equal_constant_time(group_key_check(*key), group.key_check)) {
-        return fail(Errc::chip, NextAction::ask_operator,
-                    "group " + group.name + " got another key than the one it was given");
+    if (!equal_constant_time(group_key_check(*key, root), group.key_check)) {
+        return fail(Errc::corrupt, NextAction::ask_operator,
+                    "the key of group " + group.name +
+                        " and the vault's root key do not belong together: other sealed keys were "
+                        "put into vault.db; restore a backup, then vtpmctl recover");
     }
     return key;
 }
@@ -83,27 +85,24 @@ Result<void> SqliteVault::unlock_with_keys(const SecretBytes& keys) {
     VTPM_CHECK(disk());
     if (bundle.manager != disk_->record.manager)
         return fail(Errc::invalid_argument, "these are the keys of another vault");
-    const auto root = [&] {
-        const VaultRecord& record = disk_->record;
-        const auto [first, last] = bundle.keys.equal_range(bundle.manager);
-        const auto in_force = std::find_if(first, last, [&](const auto& other) {
-            return equal_constant_time(mac_of(record, derive_table_keys(other.second).meta),
-                                       record.mac);
-        });
-        return Result<SecretBytes>(in_force == last ? bundle.root.clone()
-                                                    : in_force->second.clone());
-    };
+    const VaultRecord& record = disk_->record;
+    const auto [first_root, last_root] = bundle.keys.equal_range(bundle.manager);
+    const auto root_in_force = std::find_if(first_root, last_root, [&](const auto& other) {
+        return equal_constant_time(mac_of(record, derive_table_keys(other.second).meta),
+                                   record.mac);
+    });
+    const SecretBytes& root = root_in_force == last_root ? bundle.root : root_in_force->second;
     // A group whose key became another one since: perhaps the chip gives it.
     const auto of_group = [&](const GroupRecord& group) -> Result<SecretBytes> {
         const auto [first, last] = bundle.keys.equal_range(group.uuid);
         if (first == last)
             return fail(Errc::locked, "it was closed before vtpmmgrd restarted");
         const auto in_force = std::find_if(first, last, [&](const auto& key) {
-            return equal_constant_time(group_key_check(key.second), group.key_check);
+            return equal_constant_time(group_key_check(key.second, root), group.key_check);
         });
         return in_force == last ? keys_from_chip().group(group) : in_force->second.clone();
     };
-    return open_with({root, of_group});
+    return open_with({[&] { return Result<SecretBytes>(root.clone()); }, of_group});
 }
 
 Result<void> SqliteVault::unlock_with_recovery_key(const SecretBytes& recovery_key) {
@@ -115,7 +114,7 @@ Result<void> SqliteVault::unlock_with_recovery_key(const SecretBytes& recovery_k
     for (const auto& group : disk_->groups) {
         if (!unlocked_->closed.contains(group.id))
             continue;
-        VTPM_TRY(SecretBytes key, checked_group_key(group, keys));
+        VTPM_TRY(SecretBytes key, checked_group_key(group, keys, unlocked_->root));
         unlocked_->closed.erase(group.id);
         unlocked_->group_keys.insert_or_assign(group.id, std::move(key));
     }
@@ -239,7 +238,7 @@ Result<void> SqliteVault::open_groups(Unlocked& into, const KeySource& keys) con
             return fail(Errc::corrupt, "the row of group " + group.name + " does not verify");
         if (group.deleted)
             continue;
-        auto key = checked_group_key(group, keys);
+        auto key = checked_group_key(group, keys, into.root);
         if (key) {
             into.group_keys.emplace(group.id, std::move(*key));
         } else if (disk_->is_default(group) || key.error().next == NextAction::retry_later ||

@@ -121,7 +121,8 @@ class SqliteVault : public Vault {
     Result<void> try_open(const KeySource& keys);
     Result<void> look_at_latch();
     Result<void> open_groups(Unlocked& into, const KeySource& keys) const;
-    Result<SecretBytes> checked_group_key(const GroupRecord& group, const KeySource& keys) const;
+    Result<SecretBytes> checked_group_key(const GroupRecord& group, const KeySource& keys,
+                                          const SecretBytes& root) const;
     KeySource keys_from_chip();
     Result<KeySource> keys_from_escrow(const SecretBytes& recovery_key);
     Result<void> lay_down(const SetupWishes& wishes, KeyBundle& keys);
