@@ -29,9 +29,10 @@ struct TableKeys {
 TableKeys derive_table_keys(const SecretBytes& root);
 SecretBytes derive_journal_key(const SecretBytes& anchor_key);
 
-// Shows whether the chip gave the right K_grp, without showing K_grp; and that K_root is the one that
-// K_grp has been used with. Anybody who has the chip can seal a K_root of his own for the boots that
-// are approved, and have a cell of his own vouch for rows that he has made; but not this.
+// Shows whether the chip gave the right K_grp, without showing K_grp; and that K_root is the one
+// that K_grp has been used with. Anybody who has the chip can seal a K_root of his own for the
+// boots that are approved, and have a cell of his own vouch for rows that he has made; but not
+// this.
 Hash group_key_check(const SecretBytes& group_key, const SecretBytes& root);
 
 }  // namespace vtpm::vault

@@ -41,7 +41,8 @@ Result<SecretBytes> SqliteVault::checked_group_key(const GroupRecord& group, con
         return fail(Errc::corrupt, NextAction::ask_operator,
                     "the key of group " + group.name +
                         " and the vault's root key do not belong together: other sealed keys were "
-                        "put into vault.db; restore a backup, then vtpmctl recover");
+                        "put into vault.db, or the chip gave another one; restore a backup, then "
+                        "vtpmctl recover");
     }
     return key;
 }

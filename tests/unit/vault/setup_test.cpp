@@ -32,7 +32,7 @@ TEST_CASE("setup opens a vault, once") {
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
     CHECK(status.manager == *outcome);
-    CHECK(status.format == 4);
+    CHECK(status.format == 5);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
     CHECK(status.last_commit == 0);
@@ -284,7 +284,7 @@ TEST_CASE("what a chip may do wrong at unlock") {
             if (++calls == 2)
                 secret.span()[5] ^= 1U;
         });
-        CHECK(error_of(f.vault->unlock()) == Errc::chip);
+        CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
     }
     CHECK(f.vault->status().phase == Phase::locked);
     f.chip.cheat(nullptr);
