@@ -10,7 +10,7 @@ namespace {
 Result<std::optional<bool>> built_from_kernel(Store& store, DomainId domid) {
     const auto number = std::to_string(domid);
     VTPM_TRY(const auto type, store.read("/libxl/" + number + "/type"));
-    if (!type || *type != "pv")
+    if (type.value_or("") != "pv")
         return std::nullopt;
     VTPM_TRY(const auto vm, store.read("/local/domain/" + number + "/vm"));
     if (!vm)

@@ -1,6 +1,8 @@
 #include "state_client.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <mutex>
 #include <thread>
 
 #include "vtpm/wire/failure.h"
@@ -43,6 +45,7 @@ struct Scene {
     // As the vault does: in sequence, and an exact repeat of the last one is answered as it was.
     wire::proto::EngineReply carry_out(const wire::Frame& frame) {
         const auto commit = wire::parse<wire::proto::EngineRequest>(frame)->commit();
+        const std::lock_guard lock(guard);
         const Bytes content(frame.payload.view().begin(), frame.payload.view().end());
         wire::proto::EngineReply reply;
         if (refuse) {
@@ -66,9 +69,16 @@ struct Scene {
         return client.commit(std::move(changes));
     }
 
-    std::uint64_t sequence = 0;
+    // Between two requests; what the manager's thread did before is seen.
+    std::vector<Bytes>& kept() {
+        const std::lock_guard lock(guard);
+        return stored;
+    }
+
+    std::mutex guard;
+    std::atomic<std::uint64_t> sequence = 0;
     std::vector<Bytes> stored;
-    bool refuse = false;
+    std::atomic<bool> refuse = false;
     std::thread thread;
     StateClient client{manager(1)};
 };
@@ -84,7 +94,7 @@ TEST_CASE("a commit whose answer was lost is repeated as it was, before anything
     CHECK(scene.client.has_pending());
     CHECK(scene.client.attach(scene.manager(9)));
     CHECK_FALSE(scene.client.has_pending());
-    CHECK(scene.stored == std::vector<Bytes>{{1}, {2}, {4}});
+    CHECK(scene.kept() == std::vector<Bytes>{{1}, {2}, {4}});
     CHECK(scene.write(5));
     CHECK(scene.sequence == 4);
 }
@@ -93,10 +103,10 @@ TEST_CASE("a commit that did not arrive is sent again") {
     Scene scene;
     REQUIRE(scene.write(1));
     CHECK_FALSE(scene.write(2));
-    scene.stored.pop_back();
+    scene.kept().pop_back();
     --scene.sequence;
     CHECK(scene.client.attach(scene.manager(9)));
-    CHECK(scene.stored == std::vector<Bytes>{{1}, {2}});
+    CHECK(scene.kept() == std::vector<Bytes>{{1}, {2}});
 }
 
 TEST_CASE("where somebody else has written meanwhile nothing goes on") {
@@ -104,16 +114,16 @@ TEST_CASE("where somebody else has written meanwhile nothing goes on") {
     REQUIRE(scene.write(1));
     CHECK_FALSE(scene.write(2));
     SECTION("once, in the place of ours") {
-        scene.stored.back() = Bytes{9};
+        scene.kept().back() = Bytes{9};
     }
     SECTION("more often") {
-        scene.stored.push_back(Bytes{9});
+        scene.kept().push_back(Bytes{9});
         ++scene.sequence;
     }
-    const auto before = scene.stored;
+    const auto before = scene.kept();
     CHECK_FALSE(scene.client.attach(scene.manager(9)));
     CHECK_FALSE(scene.write(3));
-    CHECK(scene.stored == before);
+    CHECK(scene.kept() == before);
     CHECK(scene.client.has_pending());
 }
 
@@ -124,7 +134,7 @@ TEST_CASE("a commit that was refused is joined by later changes") {
     scene.refuse = false;
     CHECK_FALSE(scene.write(2));  // carried out by a manager that dies
     CHECK(scene.client.attach(scene.manager(9)));
-    CHECK(scene.stored == std::vector<Bytes>{{2}});
+    CHECK(scene.kept() == std::vector<Bytes>{{2}});
 }
 
 TEST_CASE("a channel in the place of a lost one serves the same commit") {
@@ -139,5 +149,5 @@ TEST_CASE("a channel in the place of a lost one serves the same commit") {
     CHECK(scene.write(2));
     CHECK(scene.write(3));
     CHECK(asked == 1);
-    CHECK(scene.stored == std::vector<Bytes>{{1}, {2}, {3}});
+    CHECK(scene.kept() == std::vector<Bytes>{{1}, {2}, {3}});
 }
