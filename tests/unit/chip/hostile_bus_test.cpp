@@ -22,7 +22,7 @@ TEST_CASE("the connection cut at the nth command gives an error, never a crash o
     REQUIRE(fine(sealed));
     int completed = 0;
     for (int nth = 1; nth <= 40 && completed < 2; ++nth) {
-        int seen = 0;
+        std::atomic<int> seen = 0;
         tap.meddle([&](Bytes&, Bytes&) { return ++seen != nth; });
         const auto answer = chip->unseal(*sealed, {}, nullptr);
         if (answer) {
