@@ -224,7 +224,8 @@ std::string without_yes(const std::string& command, const Arguments& a) {
     }
     if (command == "revoke") {
         return "revoke makes all approvals void that were not made with --after-revoke: a boot "
-               "that has no other is locked. See: vtpmctl approve list. Then add --yes";
+               "that has no other is locked. On a TPM 1.2 only the boot that runs stays. See: "
+               "vtpmctl approve list. Then add --yes";
     }
     if (a.no_approver) {
         return "approver --none lets whoever boots this host, with whatever system, have the keys "

@@ -14,7 +14,8 @@ constexpr std::chrono::seconds answer_time{60};
 constexpr std::chrono::minutes renewal_time{30};
 
 std::chrono::seconds patience(const wire::proto::Request& request) {
-    const bool renews = request.has_setup() || request.has_rotate() || request.has_set_approver();
+    const bool renews = request.has_setup() || request.has_rotate() || request.has_set_approver() ||
+                        request.has_revoke() || request.has_recover() || request.has_unlock();
     return renews ? renewal_time : answer_time;
 }
 

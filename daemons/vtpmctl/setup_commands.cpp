@@ -67,6 +67,11 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
             return tl::make_unexpected(std::move(kept).error());
         }
     }
+    // The manager may do it, and neither of us live to tell.
+    std::cerr << "vtpmctl: " << options.recovery_out
+              << " is written; it may be in force from now on: keep it until 'vtpmctl "
+                 "check-recovery-key "
+              << options.recovery_out << "' says that it is not\n";
     auto answer = manager.ask(request);
     if (!answer && !refused(answer.error().code))
         return perhaps_in_force(std::move(answer).error(), options.recovery_out);

@@ -1,5 +1,7 @@
 #include "admin_session.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 
@@ -40,18 +42,48 @@ void AdminSession::on_frame(Result<wire::Frame> frame) {
     if (!frame)
         return end();
     if (manager_.occupied) {
-        // Another request lets engines in while it waits for the chip.
-        manager_.waiting.emplace_back(
-            [self = shared_from_this(), late = std::make_shared<wire::Frame>(std::move(*frame))] {
-                self->on_frame(std::move(*late));
-            });
-        return;
+        if (auto at_once = answer_meanwhile(*frame))
+            return reply(std::move(*at_once));
+        return answer_later(std::move(*frame));
     }
     manager_.occupied = true;
     auto answered = answer(*frame);
     manager_.occupied = false;
     for (auto& late : std::exchange(manager_.waiting, {}))
         boost::asio::post(executor_, std::move(late));
+    reply(std::move(answered));
+}
+
+// Another request lets engines in while it waits for the chip. Without the vault no more can be
+// done than to give a guest that is known another engine; who opens an instance does not wait, for
+// he asks again by himself.
+std::optional<Result<AdminSession::Answer>> AdminSession::answer_meanwhile(
+    const wire::Frame& frame) {
+    const auto request = request_in(frame);
+    if (!request)
+        return tl::make_unexpected(request.error());
+    if (request->has_attach_engine())
+        return attach_engine();
+    if (request->has_open())
+        return fail(Errc::locked, NextAction::retry_later, "the vault's keys are being renewed");
+    if (manager_.waiting.size() >= Manager::max_waiting)
+        return fail(Errc::too_large, NextAction::retry_later,
+                    "too many requests wait for the vault's keys, which are being renewed");
+    return std::nullopt;
+}
+
+// If anybody still waits for it then: a command that was given up must not be carried out.
+void AdminSession::answer_later(wire::Frame frame) {
+    manager_.waiting.emplace_back(
+        [self = shared_from_this(), late = std::make_shared<wire::Frame>(std::move(frame))] {
+            char next = 0;
+            if (::recv(self->channel_->fd(), &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+                return self->end();
+            self->on_frame(std::move(*late));
+        });
+}
+
+void AdminSession::reply(Result<Answer> answered) {
     if (!answered) {
         const Error error = answered.error();
         answered = Answer{};
@@ -73,15 +105,20 @@ void AdminSession::end() {
     held_.reset();
 }
 
-Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
-    using Request = wire::proto::Request;
-    VTPM_TRY(const auto request, wire::parse<Request>(frame));
+Result<wire::proto::Request> AdminSession::request_in(const wire::Frame& frame) {
+    VTPM_TRY(auto request, wire::parse<wire::proto::Request>(frame));
     if (request.protocol() != wire::protocol_version) {
         return fail(Errc::unsupported,
                     "the other side speaks protocol " + std::to_string(request.protocol()) +
                         ", this vtpmmgrd speaks " + std::to_string(wire::protocol_version) +
                         ": restart what was not restarted after the upgrade");
     }
+    return request;
+}
+
+Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
+    using Request = wire::proto::Request;
+    VTPM_TRY(const auto request, request_in(frame));
     look_again(manager_);
     manager_.vault.act_for(request.caller().empty() ? "root"
                                                     : "root (" + printable(request.caller()) + ")");

@@ -28,6 +28,10 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     void receive();
     void on_frame(Result<wire::Frame> frame);
     void end();
+    void reply(Result<Answer> answered);
+    std::optional<Result<Answer>> answer_meanwhile(const wire::Frame& frame);
+    void answer_later(wire::Frame frame);
+    static Result<wire::proto::Request> request_in(const wire::Frame& frame);
     Result<Answer> answer(const wire::Frame& frame);
 
     Result<Answer> setup(const wire::proto::Setup& request);

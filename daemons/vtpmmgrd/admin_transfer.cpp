@@ -97,7 +97,10 @@ Result<AdminSession::Answer> AdminSession::import_package(const wire::proto::Imp
                                                           const SecretBytes& package) {
     VTPM_TRY(const auto facts, vault::read_package(package.view()));
     VTPM_CHECK(tpm::version_from_number(facts.tpm));
-    VTPM_TRY(const Bytes policy, policy_of_package(facts));
+    Bytes policy;
+    if (!request.again()) {  // else it has one
+        VTPM_TRY(policy, policy_of_package(facts));
+    }
     VTPM_TRY(const auto imported, request.again() ? manager_.vault.receipt_again(package.view())
                                                   : manager_.vault.import_package(
                                                         package.view(), request.name(), policy));

@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
     manager::Holders holders;
     manager::KeyKeeper keys(settings.boot_latch, std::move(inherited.stored));
     vault.keep_for_successor([&keys](const SecretBytes& bundle) { keys.keep_ahead(bundle); });
-    vault.let_in_meanwhile([&loop] { manager::serve_meanwhile(loop); });
+    vault.let_in_meanwhile([&loop] { return manager::serve_meanwhile(loop); });
     manager::Commits commits(vault);
     manager::Manager manager{settings, chip, vault, holders, keys, commits};
     manager::try_unlock(manager);

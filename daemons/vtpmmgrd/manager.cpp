@@ -43,11 +43,12 @@ void look_again(Manager& manager) {
     manager.next_look = std::chrono::steady_clock::now() + look_interval;
 }
 
-void serve_meanwhile(boost::asio::io_context& loop) {
+bool serve_meanwhile(boost::asio::io_context& loop) {
     using Clock = std::chrono::steady_clock;
     const auto end = Clock::now() + std::chrono::seconds(1);
     while (loop.poll_one() > 0 && Clock::now() < end) {
     }
+    return !loop.stopped();
 }
 
 void commit_due(Manager& manager) {

@@ -32,6 +32,7 @@ struct Manager {
     // An administrator's request is being answered; others wait till then.
     bool occupied = false;
     std::vector<std::function<void()>> waiting = {};
+    static constexpr std::size_t max_waiting = 256;
 };
 
 // Opens the vault if it can be opened now.
@@ -42,8 +43,9 @@ void try_unlock(Manager& manager);
 void look_again(Manager& manager);
 
 // Serves who asks now, while one administrator's request takes long: engines, that is, since other
-// administrators wait. Not for more than a moment, lest that request never ends.
-void serve_meanwhile(boost::asio::io_context& loop);
+// administrators wait. Not for more than a moment, lest that request never ends. False: a signal
+// has ended the loop, in which nobody is served any more.
+bool serve_meanwhile(boost::asio::io_context& loop);
 
 // What the vault has to tell the chip, if it is time for that; logged if it fails.
 void commit_due(Manager& manager);

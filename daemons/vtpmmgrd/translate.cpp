@@ -181,6 +181,13 @@ Result<Bytes> policy_of_package(const vault::PackageFacts& facts) {
     wire::proto::CommandPolicy taken;
     *taken.mutable_denied() = said.denied();
     taken.set_localities(said.localities());
+    // What else there is may deny something.
+    auto known = taken;
+    known.set_vendor(said.vendor());
+    known.set_maintenance(said.maintenance());
+    if (known.ByteSizeLong() != said.ByteSizeLong())
+        return fail(Errc::unsupported,
+                    "the package's command policy says something that this version does not know");
     return policy_bytes(taken);
 }
 

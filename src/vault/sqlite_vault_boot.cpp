@@ -133,7 +133,7 @@ Result<std::vector<StoredApproval>> SqliteVault::approvals() {
 Result<void> SqliteVault::revoke(bool forced) {
     VTPM_CHECK(unlocked());
     if (on_tpm12())
-        return keep_this_boot();
+        return keep_this_boot(forced);
     VTPM_TRY(const auto stored, approvals());
     VTPM_TRY(const auto counter, chip_.read_counter(disk_->record.revocations()));
     for (const auto& group : disk_->groups) {

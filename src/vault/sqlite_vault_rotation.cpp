@@ -83,6 +83,7 @@ Result<SqliteVault::Fresh> SqliteVault::make_fresh(const Renewal& wish, VaultRec
     for (const auto& group : disk_->groups) {
         if (group.deleted || !wish.renews_key_of(group))
             continue;
+        VTPM_CHECK(let_others_in());
         VTPM_TRY(SecretBytes key, new_key(chip_, "xen-vtpm K_grp 1"));
         fresh.groups.emplace(group.id, std::move(key));
     }
@@ -193,12 +194,14 @@ void SqliteVault::hand_over(const std::map<Uuid, SecretBytes>& fresh) const {
 
 // The chip takes its time for each seal, and there may be many.
 Result<void> SqliteVault::let_others_in() const {
-    if (meanwhile_)
-        meanwhile_();
-    if (unlocked_)
-        return {};
-    return fail(reason_->code, reason_->next,
-                "the vault was locked while its keys were renewed: " + reason_->context);
+    const bool go_on = !meanwhile_ || meanwhile_();
+    if (!unlocked_)
+        return fail(reason_->code, reason_->next,
+                    "the vault was locked while its keys were renewed: " + reason_->context);
+    if (!go_on)
+        return fail(Errc::locked, NextAction::retry_later,
+                    "vtpmmgrd was told to end before this was done: the keys stay as they were");
+    return {};
 }
 
 // A key that is new and was not put in force leaves something in the chip at worst: an open latch

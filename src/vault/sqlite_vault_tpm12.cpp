@@ -5,6 +5,8 @@
 // itself, which the row's MAC covers; nothing is taken from the table of signed approvals. See
 // docs/decisions/0008.
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "sqlite_vault_parts.h"
 
@@ -74,6 +76,7 @@ std::vector<std::string> tpm12_limits() {
         "for those to come)",
         "extend memory: who has the commit cell's authorization value can make an old state count "
         "as the newest",
+        "give a new root key a commit cell of another secret: who had the old key keeps that way",
         "measure with more than SHA-1",
     };
 }
@@ -82,15 +85,53 @@ bool SqliteVault::on_tpm12() const {
     return disk_ && chip::is_tpm12(disk_->record.chip);
 }
 
-// What was sealed for other boots lies in older copies of the disk, and opens there as before.
-Result<void> SqliteVault::keep_this_boot() {
-    Unlocked& open = *unlocked_;
+// One that was approved before an update, and has not run yet, is lost like all others.
+Result<void> SqliteVault::check_no_boot_lost() const {
+    std::set<chip::PcrValues> lost;
+    bool approved = true;
+    for (const GroupRecord& group : disk_->groups) {
+        if (group.deleted)
+            continue;
+        VTPM_TRY(const auto now, boot_of(chip_, group));
+        const auto boots = binding_of(disk_->record, group).boots;
+        lost.insert(boots.begin(), boots.end());
+        lost.erase(now);
+        approved = approved && std::find(boots.begin(), boots.end(), now) != boots.end();
+    }
+    if (lost.empty() && approved)
+        return {};
+    return fail(
+        Errc::invalid_argument,
+        "after that the vault opens on the boot that runs" +
+            std::string(approved ? "" : ", which was not approved until now,") +
+            " and no other. Approved boots that would be lost: " + std::to_string(lost.size()) +
+            ", be it one that waits for its first start after an update. See: vtpmctl "
+            "approve list. If that is what you want: --force");
+}
+
+// The same keys. What was sealed for other boots lies in older copies of the disk, and opens there
+// as before; in this one it must not be left.
+Result<void> SqliteVault::keep_this_boot(bool forced) {
     VTPM_CHECK(chip_.expect(disk_->record.chip));
+    if (!forced)
+        VTPM_CHECK(check_no_boot_lost());
     Change change{.action = "revoke", .subject = "all approved boots but this one"};
+    renewing_ = true;
+    const auto sealed = seal_all_for_this_boot(change);
+    renewing_ = false;
+    VTPM_CHECK(sealed);
+    VTPM_CHECK(make(std::move(change), true));
+    erase_log();
+    return {};
+}
+
+Result<void> SqliteVault::seal_all_for_this_boot(Change& change) {
+    Unlocked& open = *unlocked_;
     change.record = disk_->record;
     for (GroupRecord group : disk_->groups) {
         if (group.deleted)
             continue;
+        VTPM_CHECK(let_others_in());
         VTPM_TRY(const SecretBytes* const key, open.group_key(group.id));
         VTPM_TRY(const auto boot, boot_of(chip_, group));
         VTPM_TRY(group.key, seal_for_this_boot(chip_, *key, boot));
@@ -100,7 +141,7 @@ Result<void> SqliteVault::keep_this_boot() {
         ++group.config_sequence;
         change.groups.push_back(std::move(group));
     }
-    return make(std::move(change), true);
+    return {};
 }
 
 Result<void> SqliteVault::approve_unsigned(const Uuid& uuid, const chip::PcrValues& others) {
@@ -130,7 +171,8 @@ Result<void> SqliteVault::approve_unsigned(const Uuid& uuid, const chip::PcrValu
         return {};
     if (binding.boots.size() >= chip::max_boots) {
         return fail(Errc::too_large, "the group has " + std::to_string(chip::max_boots) +
-                                         " approved boots; vtpmctl revoke leaves but this one");
+                                         " approved boots; vtpmctl revoke --force leaves none but "
+                                         "the one that runs");
     }
     binding.boots.push_back(boot);
     VTPM_TRY(changed.key, seal_key(chip_, *key, binding));

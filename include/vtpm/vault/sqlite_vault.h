@@ -46,8 +46,9 @@ class SqliteVault : public Vault {
     }
 
     // Called between two commands of the chip while keys are renewed, which may take minutes: what
-    // cannot wait may be done then, by load(), get(), store_all(), commit_due() and idle().
-    void let_in_meanwhile(std::function<void()> others) { meanwhile_ = std::move(others); }
+    // cannot wait may be done then, by load(), get(), store_all(), commit_due() and idle(). Whoever
+    // answers false wants to end: the keys stay as they were.
+    void let_in_meanwhile(std::function<bool()> others) { meanwhile_ = std::move(others); }
 
     Status status() override;
     void act_for(std::string_view who) override { actor_ = who; }
@@ -162,7 +163,9 @@ class SqliteVault : public Vault {
     Group describe(const GroupRecord& record) const;
     std::string binding_text() const;
     bool on_tpm12() const;
-    Result<void> keep_this_boot();
+    Result<void> check_no_boot_lost() const;
+    Result<void> keep_this_boot(bool forced);
+    Result<void> seal_all_for_this_boot(Change& change);
     Result<void> prove(const Uuid& uuid);
 
     std::filesystem::path directory_;
@@ -179,7 +182,7 @@ class SqliteVault : public Vault {
     std::chrono::steady_clock::time_point leftovers_tried_;
     std::string actor_;
     std::function<void(const SecretBytes&)> successor_;
-    std::function<void()> meanwhile_;
+    std::function<bool()> meanwhile_;
     bool renewing_ = false;
     std::unique_ptr<Disk> disk_;
     std::unique_ptr<Unlocked> unlocked_;  // after disk_: its statements go first

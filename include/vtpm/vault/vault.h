@@ -211,9 +211,10 @@ class Vault {
     virtual Result<std::vector<StoredApproval>> approvals() = 0;
 
     // On a TPM 1.2: seals all keys for this boot and no other; older copies of the vault open on
-    // the boots of then all the same. Errc::locked while a group is closed. Else: makes all
-    // statements void that do not outlive it. Unless `forced`, Errc::invalid_argument if after that
-    // nothing would open some group with an approver on this boot.
+    // the boots of then all the same. Errc::locked while a group is closed. Unless `forced`,
+    // Errc::invalid_argument if another boot is approved. Else: makes all statements void that do
+    // not outlive it. Unless `forced`, Errc::invalid_argument if after that nothing would open some
+    // group with an approver on this boot.
     virtual Result<void> revoke(bool forced) = 0;
 
     virtual Result<std::vector<Group>> groups() = 0;

@@ -115,7 +115,7 @@ class Legacy(rig.RigTest):
         self.assertIn("TPM 1.2", status["chip"])
         self.assertIn("over PCRs 4,7", status["binding"])
         limits = "\n".join(status["limits"])
-        for limit in ("bus", "latch", "approver", "take back", "commit cell", "SHA-1"):
+        for limit in ("bus", "latch", "approver", "take back", "commit cell", "root key", "SHA-1"):
             self.assertIn(limit, limits)
         self.assertIn("take back an approval", self.ctl("status"))
         # What it cannot do is refused, and named.
@@ -181,9 +181,15 @@ class Legacy(rig.RigTest):
         self.assertEqual(self.state(), "open")
         self.ctl("group", "create", "tenant")
         self.ctl("group", "close", "tenant")
-        self.assertIn("closed", self.ctl("revoke", "--yes", code=(rig.REFUSED, rig.LOCKED)))
+        self.assertIn("lost: 2,", self.ctl("revoke", "--yes", code=rig.REFUSED))
+        self.assertIn("closed", self.ctl("revoke", "--force", "--yes",
+                                         code=(rig.REFUSED, rig.LOCKED)))
         self.ctl("group", "open", "tenant")
-        self.ctl("revoke", "--yes")
+        self.boot(b"the new kernel")
+        self.assertEqual(self.state(), "open", "nothing was lost so far")
+        self.boot(b"this")
+        self.ctl("revoke", "--force", "--yes")
+        self.ctl("revoke", "--yes")  # there is nothing to lose
         self.assertEqual([line["this_boot"] for line in self.json("approve", "list")],
                          [True, True], "a boot for each group")
         self.boot(b"the new kernel")

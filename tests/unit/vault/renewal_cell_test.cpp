@@ -65,11 +65,37 @@ TEST_CASE("engines are let in while keys are renewed") {
             CHECK(fine(f.vault->idle()));
             CHECK(f.loaded(f.theirs) == "at " + std::to_string(times));
             CHECK(fine(f.vault->unlock()));
+            return true;
         });
         REQUIRE(fine(f.renew(kind)));
-        CHECK(times == 4);  // before each of two groups, and around the vault's own record
+        // Before each of two groups, around the vault's own record, and before each group's key.
+        CHECK(times == 4 + kind);
         f.reopen_unlocked();
-        CHECK(f.loaded(f.theirs) == "at 4");
+        CHECK(f.loaded(f.theirs) == "at " + std::to_string(times));
+    }
+}
+
+TEST_CASE("whoever wants to end ends a renewal, too, and the keys stay as they were") {
+    for (int kind = 0; kind < Full::kinds; ++kind) {
+        for (int last = 1; last <= 4; ++last) {
+            INFO("kind " << kind << ", asked " << last << " times");
+            Full f;
+            f.set_up_full({});
+            int times = 0;
+            f.vault->let_in_meanwhile([&] { return ++times < last; });
+            const auto renewed = f.renew(kind);
+            CHECK(error_of(renewed) == Errc::locked);
+            CHECK(renewed.error().next == NextAction::retry_later);
+            CHECK(times == last);
+            f.close();
+            f.chip.reset();
+            f.reopen();
+            CHECK(fine(f.vault->unlock_with_keys(f.for_successor)));
+            CHECK(f.loaded(f.theirs) == "their state");
+            f.chip.reset();
+            CHECK(After(Moment(f, f.chip, f.for_successor)).opens_with({}));
+            CHECK(After(Moment(f, f.chip, f.for_successor)).indices() == 3);
+        }
     }
 }
 
@@ -83,6 +109,7 @@ TEST_CASE("a vault that gets locked while its keys are renewed stays as it was")
         CHECK_FALSE(f.vault->close());
         CHECK(f.vault->status().phase == Phase::locked);
         CHECK(error_of(f.vault->unlock()) == Errc::locked);
+        return true;
     });
     CHECK(error_of(f.vault->rotate_root()) == Errc::wrong_cell);
     f.vault->let_in_meanwhile({});

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <iostream>
+#include <sstream>
 
 #include "doctor.h"
 #include "fake_manager.h"
@@ -111,6 +114,9 @@ TEST_CASE("setup sends its wishes, and of the recovery key the public half") {
     options.approver = {scratch.file("public"), {0, 7}};
     options.no_latch = true;
     std::string when_asked;
+    std::string told;
+    std::ostringstream errors;
+    auto* const before = std::cerr.rdbuf(errors.rdbuf());
     FakeManager manager{[&](const Request& request) {
         Reply reply;
         if (request.has_setup())
@@ -118,11 +124,17 @@ TEST_CASE("setup sends its wishes, and of the recovery key the public half") {
         else
             reply.mutable_status()->set_phase("not-set-up");
         // Whatever becomes of us and of vtpmctl from here on: its owner has it.
-        if (request.has_setup())
+        if (request.has_setup()) {
             when_asked = scratch.read("recovery");
+            told = errors.str();
+        }
         return reply;
     }};
-    REQUIRE(setup(manager.connection(), options, {true}).has_value());
+    const auto done = setup(manager.connection(), options, {true});
+    std::cerr.rdbuf(before);
+    REQUIRE(done.has_value());
+    CHECK(told.find("may be in force from now on") != std::string::npos);
+    CHECK(std::count(told.begin(), told.end(), '\n') == 1);
     const auto sent = manager.asked().back().setup();
     CHECK(scratch.read("recovery") == when_asked);
     CHECK((std::filesystem::status(scratch.file("recovery")).permissions() &

@@ -68,7 +68,9 @@ TEST_CASE("a package's policy is taken for what it denies, and not for what it a
 
     vault::PackageFacts unknown = of(said);
     unknown.policy.insert(unknown.policy.end(), {0x78, 0x01});  // field 15
-    CHECK(manager::policy_of_package(unknown) == plain);
+    const auto not_known = manager::policy_of_package(unknown);
+    REQUIRE_FALSE(not_known);
+    CHECK(not_known.error().code == Errc::unsupported);
 
     vault::PackageFacts cut = of(said);
     cut.policy.push_back(0x0a);
