@@ -111,7 +111,7 @@ def _arrive(target: Lab, instance: vtpm.Instance, package: bytes, has: Belonging
     vtpm.wait_free(target, "mover")
     step("not even once the instance is deleted does the package make another")
     target.check("vtpmctl delete mover --yes")
-    _expect_import_refused(target, package, "not used twice")
+    _expect_import_refused(target, package, "the ticket of this package is not open")
     expect_equal(vtpm.names(target), [], "instances after the same package came again")
     target.shutdown()
     return receipt
