@@ -95,7 +95,6 @@ class Clients {
         Request request;
         switch (input_.pick(32)) {
             case 0:
-                request.mutable_setup()->set_recovery_key(input_.flag());
                 request.mutable_setup()->set_replace(input_.rarely());
                 request.mutable_setup()->set_recovery_public(input_.flag() ? approver_pem : text());
                 approver(*request.mutable_setup()->mutable_approver());

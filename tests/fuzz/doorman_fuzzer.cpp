@@ -209,9 +209,10 @@ class Guest {
           world_(world),
           life_(life),
           manager_(socket),
-          tpm_({7, 0}, manager_, STAND_IN, PowerRecord(directory, {7, 0})) {
+          tpm_({7, 0}, manager_, STAND_IN, PowerRecord(directory, {7, 0}),
+               LifeRecord(directory, 7)) {
         if (const auto opened = manager_.open(Uuid(), {7, 0}))
-            tpm_.opened(Uuid(), *opened, false);
+            tpm_.opened(Uuid(), *opened, xen::Beginning::created, std::nullopt);
     }
 
     void act() {

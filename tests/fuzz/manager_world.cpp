@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fakes/recovery_pair.h"
+
 namespace vtpm::fuzz {
 namespace {
 
@@ -12,13 +14,11 @@ struct VaultHost {
     fakes::TemporaryDirectory temporary;
     fakes::FakeChip chip;
     std::optional<vault::SqliteVault> vault;
-    vault::SetupOutcome outcome;
+    SecretBytes recovery_key;
 
     explicit VaultHost(std::uint8_t seed) : chip(seed) {
         vault.emplace(directory(), chip);
-        vault::SetupWishes wishes;
-        wishes.make_recovery_key = true;
-        outcome = sure(vault->setup(wishes));
+        recovery_key = std::move(sure(vault::set_up_with_key(*vault)).recovery_key_pem);
     }
     std::filesystem::path directory() const { return temporary.path() / "vault"; }
     Bytes ticket() { return sure(vault->make_ticket(sure(vault->find_group("")).uuid)).bytes; }
@@ -65,13 +65,13 @@ Prepared::Prepared() {
     uuids["eta"] = other.make("eta");
     uuids["theta"] = other.make("theta");
     imported = sure(other.vault->export_instance(uuids["eta"], us.ticket())).package;
-    sure(us.vault->import_package(imported, ""));
+    sure(us.vault->import_package(imported, "", {}));
     package = sure(other.vault->export_instance(uuids["theta"], us.ticket())).package;
     ticket = other.ticket();
     const auto gone = sure(us.vault->export_instance(uuids["zeta"], ticket));
-    receipt = sure(other.vault->import_package(gone.package, "")).receipt;
+    receipt = sure(other.vault->import_package(gone.package, "", {})).receipt;
     ticket = other.ticket();
-    const auto key = us.outcome.recovery_key_pem.view();
+    const auto key = us.recovery_key.view();
     recovery_key.assign(key.begin(), key.end());
     sure(us.vault->close());
     us.vault.reset();

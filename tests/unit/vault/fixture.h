@@ -12,7 +12,7 @@
 
 #include "fakes/chip/fake_chip.h"
 #include "fakes/chip/swtpm.h"
-#include "recovery_pair.h"
+#include "fakes/recovery_pair.h"
 #include "vtpm/vault/sqlite_vault.h"
 
 namespace vtpm::vault {
