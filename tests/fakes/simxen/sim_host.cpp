@@ -6,6 +6,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "vtpm/jail/sanitizer.h"
 #include "vtpm/wire/channel.h"
 
 namespace vtpm::fakes {
@@ -111,7 +112,7 @@ bool SimHost::locks_memory() {
 
 std::vector<std::string> SimHost::environment() {
     std::vector<std::string> variables = {std::string("LD_LIBRARY_PATH=") + SIMXEN_LIBRARIES};
-    if (!locks_memory())
+    if (!locks_memory() && !jail::sanitized)  // a sanitizer's mlockall() locks nothing
         variables.push_back(std::string("LD_PRELOAD=") + SIMXEN_LIBRARIES + "/unlocked.so");
     return variables;
 }
