@@ -40,7 +40,7 @@ SimHost::SimHost(bool tapped)
     std::filesystem::create_directory(directory() / "run");
     std::ofstream(directory() / "manager.toml")
         << "tcti = \"" << (tap_ ? tap_->tcti() : chip_.tcti()) << "\"\n"
-        << "state_dir = \"" << (directory() / "vault").string() << "\"\n"
+        << "state_dir = \"" << vault().string() << "\"\n"
         << "socket = \"" << socket() << "\"\n";
     start_manager();
     wire::proto::Request request;
@@ -51,7 +51,8 @@ SimHost::SimHost(bool tapped)
 void SimHost::start_manager() {
     manager_.reset();
     manager_.emplace(
-        as_unit("vtpmmgrd", {VTPM_MANAGER, "--config", (directory() / "manager.toml").string()}));
+        as_unit("vtpmmgrd", {VTPM_MANAGER, "--config", (directory() / "manager.toml").string()}),
+        manager_environment_);
     for (int i = 0; i < 1000; ++i) {
         if (connect_to(socket()).valid())
             return;
@@ -100,6 +101,11 @@ wire::proto::Status SimHost::status() {
 std::vector<std::string> SimHost::doorman_command(const std::string& device) const {
     return as_unit("vtpmd@", {VTPM_DOORMAN, device, "--manager", socket(), "--engine", engine_,
                               "--run-dir", (directory() / "run").string()});
+}
+
+std::vector<std::string> SimHost::clock_from(const std::filesystem::path& file) {
+    return {std::string("LD_PRELOAD=") + SIMXEN_LIBRARIES + "/jumping_clock.so",
+            "VTPM_TEST_CLOCK=" + file.string()};
 }
 
 // As the unit's LimitMEMLOCK=infinity, without which an engine that is no longer root cannot map
