@@ -60,7 +60,6 @@ class User {
         pcr_ = read();
         CHECK(pcr_ != before);
     }
-    // What changes nothing that lasts.
     // Makes each state that is written from now on a large one.
     void grow() {
         for (std::uint32_t more = 1; more <= 40; ++more) {
@@ -68,6 +67,7 @@ class User {
             CHECK((code == success || code == nv_unavailable));
         }
     }
+    // What changes nothing that lasts.
     void go_on() {
         const auto begin = Clock::now();
         CHECK(read() == pcr_);
