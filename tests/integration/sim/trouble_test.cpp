@@ -325,7 +325,8 @@ TEST_CASE("guests that write go on without a chip") {
     users.end();
 }
 
-TEST_CASE("a chip that is busy for seconds refuses writes or has them wait, and nothing else") {
+TEST_CASE("a chip that is busy for seconds refuses writes or has them wait, and nothing else",
+          "[.long]") {
     SimHost host;
     Users users(host);
     const auto begin = Clock::now();
@@ -395,7 +396,7 @@ TEST_CASE("a clock that jumps harms nothing") {
     users.end();
 }
 
-TEST_CASE("a log that stands still or has gone keeps nobody waiting") {
+TEST_CASE("a log that stands still or has gone keeps nobody waiting", "[.long]") {
     SimHost host;
     host.kill_manager();
     StoppedLog log;
