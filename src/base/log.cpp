@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <memory>
 
@@ -45,8 +46,8 @@ class Priority : public spdlog::custom_flag_formatter {
 };
 
 // A journal that stands still, on a full disk say, must not make us stand still as well: a line
-// that it does not take at once is lost, and counted. One write a line: there is room for so much
-// where there is room for a byte, in a socket as in a pipe (PIPE_BUF).
+// that it does not take at once is lost, and counted. One write a line, and none longer than what
+// there is room for where there is room for a byte, in a socket as in a pipe (PIPE_BUF).
 class ImpatientSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
   protected:
     void sink_it_(const spdlog::details::log_msg& message) override {
@@ -64,6 +65,10 @@ class ImpatientSink : public spdlog::sinks::base_sink<spdlog::details::null_mute
     bool write_line(const spdlog::details::log_msg& message) {
         spdlog::memory_buf_t line;
         formatter_->format(message, line);
+        if (line.size() > PIPE_BUF) {
+            line.resize(PIPE_BUF);
+            line[PIPE_BUF - 1] = '\n';
+        }
         pollfd out{STDERR_FILENO, POLLOUT, 0};
         if (::poll(&out, 1, 0) != 1 || (out.revents & POLLOUT) == 0)
             return false;

@@ -184,25 +184,31 @@ class EngineChannel(rig.RigTest):
         other = self.attach(self.hold(self.create("web2"), 8))
         self.assertEqual(other.commit(0, (PERMANENT, b"p")), 1)
         self.engine.load()
-        # A megabyte is worth 65 requests, ten thousand are in advance, and 250 a second come.
-        began, longest = time.monotonic(), 0
-        for i in range(172):
+        # A megabyte is worth 65 requests, ten thousand are in advance, and 250 a second come: so
+        # many megabytes take so long, on the slowest machine as well.
+        began = time.monotonic()
+
+        def flood(before):
             self.assert_failure(self.engine.ask(b"", bytes(MAX_BLOB * 2)), "malformed")
+            self.assertGreater(time.monotonic() - began, (65 * before - 10_000) / 250)
+
+        waited = []
+        for i in range(172):
+            flood(i)
             asked = time.monotonic()
             self.assertEqual(other.commit(1 + i, (PERMANENT, b"%d" % i)), 2 + i)
-            longest = max(longest, time.monotonic() - asked)
-        self.assertGreater(time.monotonic() - began, 4)
-        self.assertLess(longest, 3)
+            waited.append(time.monotonic() - asked)
+        # At the end the flood waits 0.26 s each time. One look is enough: the others may have to
+        # wait for the machine, but not each time.
+        self.assertLess(min(waited[-15:]), 0.2)
         # A new engine of the same guest does not begin afresh.
         self.engine = self.attach(self.holder)
-        asked = time.monotonic()
-        for _ in range(2):
-            self.assert_failure(self.engine.ask(b"", bytes(MAX_BLOB * 2)), "malformed")
-        self.assertGreater(time.monotonic() - asked, 0.25)
-        # What it did wrong does not fill the journal.
+        for i in range(172, 176):
+            flood(i)
+        # What it did wrong does not fill the journal: ten lines a minute, and ten in advance.
         said = self.manager.text().count("its engine's request failed")
         self.assertGreater(said, 1)
-        self.assertLess(said, 25)
+        self.assertLess(said, 12 + (time.monotonic() - began) / 6)
 
     def test_one_request_is_under_way(self):
         # The second is not looked at before the first is answered and the answer is taken.

@@ -23,7 +23,7 @@ struct Starter {
 
 }  // namespace
 
-TEST_CASE("a hundred guests that start at once are served within libxl's 10 s") {
+TEST_CASE("a hundred guests that start at once are served within libxl's 10 s", "[.long]") {
     const NoProcessLeft first;
     SimHost host;
     std::vector<std::unique_ptr<Starter>> starters;

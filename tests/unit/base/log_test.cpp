@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
+#include <climits>
 
 #include "vtpm/base/fd.h"
 
@@ -74,6 +75,20 @@ TEST_CASE("a log that nobody reads keeps nobody waiting, and says what it has lo
     CHECK(later.find("info: after\n") != std::string::npos);
     spdlog::info("on");
     CHECK(pipe.read().find("lost") == std::string::npos);
+}
+
+TEST_CASE("a line is no longer than what a log takes at once") {
+    Pipe pipe;
+    const std::string line(3 * PIPE_BUF, 'x');
+    ::alarm(60);
+    for (int i = 0; i < 30; ++i)
+        spdlog::info("{}", line);
+    ::alarm(0);
+    const auto said = pipe.read();
+    REQUIRE(said.size() >= PIPE_BUF);
+    CHECK(said.find('\n') == PIPE_BUF - 1);
+    spdlog::info("after");
+    CHECK(pipe.read().find("info: after\n") != std::string::npos);
 }
 
 TEST_CASE("a log whose reader has gone is no error") {
