@@ -22,9 +22,10 @@ std::filesystem::path damaged(const std::filesystem::path& directory) {
     const auto path = directory / "tpm-00.permall";
     {
         Swtpm swtpm(directory, "not-need-init,startup-clear", {});
-        for (int i = 0; i < 500 && !std::filesystem::exists(path); ++i)
+        for (int i = 0; i < 6000 && !std::filesystem::exists(path); ++i)
             std::this_thread::sleep_for(10ms);
     }
+    REQUIRE(std::filesystem::exists(path));
     auto file = read_file(path.c_str(), 1UL << 20).value();
     const MutableByteView state = MutableByteView(file).subspan(header_of_swtpm);
     REQUIRE(state.size() > fatal_byte + SHA_DIGEST_LENGTH);

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <exception>
 #include <map>
+#include <stdexcept>
 #include <string>
 
 #include "cheats.h"
@@ -24,9 +25,11 @@ using namespace vtpm::cheat;  // NOLINT
 namespace v20 = tpm_commands::v20;
 
 const std::map<std::string, Cheat> cheats = {
-    {"storm", storm},   {"storm-rsa", storm_rsa}, {"flood", flood},           {"lengths", lengths},
-    {"states", states}, {"headers", headers},     {"localities", localities}, {"pages", pages},
-    {"silent", silent}, {"orders", orders},       {"rewrites", rewrites},     {"grants", grants},
+    {"storm", storm},           {"storm-rsa", storm_rsa}, {"flood", flood},
+    {"lengths", lengths},       {"states", states},       {"headers", headers},
+    {"localities", localities}, {"pages", pages},         {"silent", silent},
+    {"orders", orders},         {"rewrites", rewrites},   {"grants", grants},
+    {"entries", entries},
 };
 
 std::string code_of(ByteView answer) {
@@ -79,7 +82,10 @@ void run(const std::string& name, Milliseconds time, Tally& tally) {
         return sleep(guest, tally);
     if (name == "rsa")
         rsa(guest);
-    cheats.at(name)(guest, time, tally);
+    const auto cheat = cheats.find(name);
+    if (cheat == cheats.end())
+        throw std::runtime_error("no cheat is called \"" + name + "\"");
+    cheat->second(guest, time, tally);
     required(guest.device().close(std::chrono::seconds(60)));
     guest.connect();
     look(guest, tally);
