@@ -155,13 +155,10 @@ Result<void> StateClient::ask() {
 Result<wire::Frame> StateClient::answer(Patience patience) {
     const auto end = std::chrono::steady_clock::now() + patience;
     pollfd wanted{channel_.fd(), POLLIN, 0};
-    if (busy_.until([&] { return ::poll(&wanted, 1, 0) > 0; }))
-        return channel_.receive(longest_patience);
     for (;;) {
         const auto left = std::chrono::ceil<Patience>(end - std::chrono::steady_clock::now());
         const auto milliseconds = static_cast<int>(std::max<Patience::rep>(left.count(), 0));
         const int ready = ::poll(&wanted, 1, milliseconds);
-        busy_.came();
         if (ready > 0)
             return channel_.receive(longest_patience);
         if (ready == 0)

@@ -11,7 +11,6 @@
 #include <optional>
 #include <vector>
 
-#include "vtpm/base/busy_wait.h"
 #include "vtpm/engine/engine.h"
 #include "vtpm/tpm/command_policy.h"
 #include "vtpm/wire/channel.h"
@@ -57,8 +56,6 @@ class StateClient {
     Result<wire::Frame> answer(Patience patience);
 
     wire::Channel channel_;
-    // Most commits are answered within this, if the disk is a fast one.
-    BusyWait busy_{std::chrono::microseconds(250)};
     std::uint64_t sequence_ = 0;
     std::vector<engine::StateBlob> unanswered_;  // sent after sequence_; its answer is not here
     std::vector<engine::StateBlob> pending_;     // what became different since

@@ -17,7 +17,6 @@
 #include "manager.h"
 #include "settings.h"
 #include "version.h"
-#include "vtpm/base/busy_wait.h"
 #include "vtpm/base/start.h"
 #include "vtpm/chip/host_chip.h"
 #include "vtpm/jail/harden.h"
@@ -45,18 +44,6 @@ void tick(boost::asio::steady_timer& timer, manager::Manager& manager) {
     });
 }
 
-// Whoever has stored something mostly stores more: a guest's command is several writes of its
-// driver's, a command loop one after another.
-void run(boost::asio::io_context& loop) {
-    BusyWait busy(std::chrono::microseconds(150));
-    while (!loop.stopped()) {
-        if (loop.poll() > 0 || busy.until([&loop] { return loop.poll_one() > 0; }))
-            continue;
-        loop.run_one();
-        busy.came();
-    }
-}
-
 void serve(boost::asio::io_context& loop, manager::Manager& manager, Fd listening) {
     manager::Listener listener(loop, std::move(listening), manager);
     boost::asio::signal_set ends(loop, SIGTERM, SIGINT);
@@ -65,7 +52,7 @@ void serve(boost::asio::io_context& loop, manager::Manager& manager, Fd listenin
     listener.start();
     tick(timer, manager);
     ::sd_notify(0, "READY=1");
-    run(loop);
+    loop.run();
     ::sd_notify(0, "STOPPING=1");
 }
 
