@@ -1,5 +1,6 @@
 """Guests that cheat their TPM's back end cost a neighbour nothing and themselves at most their TPM."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -35,7 +36,9 @@ BOUNDS = {"memory.max": str(256 << 20), "memory.swap.max": "0", "pids.max": "32"
 # The longest that any of the product's processes waits for anything is 60 s.
 PAUSED_S = 90
 CHEATS = ("storm", "storm-rsa", "flood", "lengths", "states", "headers", "localities", "pages", "silent", "orders",
-          "rewrites", "grants", "entries")
+          "rewrites", "grants")
+# In a long run: a guest that writes its grant table by hand, and a look at the unit's bounds.
+LONG = "VTPM_LAB_LONG" in os.environ
 UNBIND = "cd $(dirname /sys/bus/xen/drivers/*/vtpm-0) && echo vtpm-0 >unbind"
 # Localities 0 to 3 are the guest's; extra pages are nobody's.
 GOOD_VALUES = {"localities": 4, "pages": 1}
@@ -120,9 +123,10 @@ def run(lab: Lab) -> None:
     expect_equal((begun["extend"], begun["after"]), ("00000000", "ok"), "an honest beginning of the cheat")
     bench.pcr = begun["pcr"]
     _measure_quiet(bench)
-    for name in CHEATS:
+    for name in CHEATS + (("entries",) if LONG else ()):
         _cheat(bench, name)
-    _check_bounds(bench)
+    if LONG:
+        _check_bounds(bench)
     _destroy_while_a_key_is_made(bench)
     _wake_up(bench, paused)
     _check_reboot(bench, "cheat")
