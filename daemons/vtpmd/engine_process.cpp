@@ -133,6 +133,7 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
 EngineProcess::EngineProcess(EngineProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, 0)),
       process_(std::move(other.process_)),
+      was_killed_(other.was_killed_),
       channel_(std::move(other.channel_)),
       ready_(std::move(other.ready_)),
       handed_over_(std::move(other.handed_over_)) {}
@@ -160,7 +161,8 @@ std::string EngineProcess::end() {
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     process_.reset();
-    if (WIFSIGNALED(status))
+    was_killed_ = WIFSIGNALED(status);
+    if (was_killed_)
         return "killed by signal " + std::to_string(WTERMSIG(status));
     return "exited with " + std::to_string(WEXITSTATUS(status));
 }

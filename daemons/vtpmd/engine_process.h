@@ -55,6 +55,8 @@ class EngineProcess {
 
     // Kills it if it still runs, and says how it ended: "exited with 1", "killed by signal 9".
     std::string end();
+    // After end(): by a signal. Not one that ended by itself, or was adopted.
+    bool was_killed() const { return was_killed_; }
 
     int fd() const { return channel_.fd(); }
     std::array<int, 2> descriptors() const { return {channel_.fd(), process_.get()}; }
@@ -69,6 +71,7 @@ class EngineProcess {
 
     pid_t pid_;   // 0: not our child
     Fd process_;  // a pidfd; invalid: it has ended
+    bool was_killed_ = false;
     wire::Channel channel_;
     std::optional<wire::proto::Ready> ready_;
     SecretBytes handed_over_;
