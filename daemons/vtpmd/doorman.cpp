@@ -45,12 +45,15 @@ Result<void> Doorman::run() {
     const auto started = device_.start();
     if (!started && started.error().code == Errc::not_found) {
         spdlog::info("device {} is gone already", guest_.to_string());
+        clear_away();
         ::sd_notify(0, "READY=1");  // else systemd takes the early end for a failure
         return {};
     }
     give_up_ = Clock::now() + patience;
     if (started) {
-        VTPM_CHECK(try_open(Clock::now()));
+        VTPM_TRY(const bool inherited, inherit(Clock::now()));
+        if (!inherited)
+            VTPM_CHECK(try_open(Clock::now()));
     } else if (started.error().code == Errc::malformed) {
         VTPM_CHECK(refuse(started.error()));
     } else {
@@ -60,6 +63,37 @@ Result<void> Doorman::run() {
         VTPM_CHECK(wait());
     ::sd_notify(0, "READY=1");
     return {};
+}
+
+// The engine of a vtpmd that has died is at work all the while: no manager has to be asked first.
+// If this cannot be found out now, the next vtpmd will; nothing is given up before that.
+Result<bool> Doorman::inherit(Clock::time_point now) {
+    const auto record = record_.read();
+    if (!record || record->instance != device_.uuid() || device_.was_new()) {
+        tpm_.disinherit();
+        return false;
+    }
+    VTPM_TRY(const auto life, domains_.look(guest_.domain));
+    if (!tpm_.inherit(*record, life))
+        return false;
+    waiting_for_instance_ = false;
+    if (tpm_.ring())
+        device_.go_on(*tpm_.ring());
+    VTPM_CHECK(device_.announce(now));
+    ::sd_notify(0, "READY=1");
+    return true;
+}
+
+// The device went while no vtpmd was there. How the domain ended may not be known any more: then
+// its TPM is not suspended.
+void Doorman::clear_away() {
+    const auto record = record_.read();
+    const auto life = domains_.look(guest_.domain);
+    if (!record || !life)
+        return tpm_.disinherit();
+    (void)tpm_.inherit(*record, *life);
+    tpm_.power_off(*life);
+    tpm_.gone();
 }
 
 // What may get better by itself is waited for; a guest that had a TPM already is waited for without
@@ -94,8 +128,10 @@ Result<void> Doorman::serve(const OpenedInstance& instance, bool power_lost,
                             Clock::time_point now) {
     if (power_lost) {
         // A device on which nothing was done is another domain's, of the same number.
-        tpm_.opened_again(device_.uuid(), instance,
-                          device_.was_new() ? std::nullopt : record_.put_by(device_.uuid()));
+        auto record = record_.read();
+        if (record && (device_.was_new() || record->instance != device_.uuid()))
+            record->label = 0;
+        tpm_.opened_again(device_.uuid(), instance, record);
     } else {
         const auto origin =
             xen::origin_of(store_, domains_, guest_.domain, device_.was_new(), life_.name());
@@ -165,6 +201,7 @@ Result<void> Doorman::wait() {
 // called again by its deadline.
 Result<void> Doorman::update(Clock::time_point now) {
     auto updated = device_.update(now);
+    tpm_.seen(device_.life());
     if (updated) {
         failed_updates_ = 0;
         return {};

@@ -20,6 +20,8 @@ class Doorman {
     // Returns when the guest's device is gone, or on SIGTERM. Signals must be blocked in all
     // threads before.
     Result<void> run();
+    // It was SIGTERM: the guest has its device still, and no vtpmd.
+    bool stopped() const { return stopping_; }
 
   private:
     // How long an instance that another guest still holds is waited for: at a reboot the old domain
@@ -29,6 +31,8 @@ class Doorman {
     static constexpr std::chrono::milliseconds slow_retry_interval{5000};
     static constexpr int max_failed_updates = 60;
 
+    Result<bool> inherit(Clock::time_point now);
+    void clear_away();
     Result<void> try_open(Clock::time_point now);
     Result<void> serve(const OpenedInstance& instance, bool power_lost, Clock::time_point now);
     std::optional<std::uint32_t> name_life(const xen::DomainOrigin& origin);

@@ -1,9 +1,13 @@
 // EngineProcess: one running vtpm-engine, its orders and its reports. Destroying it kills the
 // process and reaps it. One thread; the orders that need an answer wait for it, with a bound.
+//
+// An engine outlives a vtpmd that dies while somebody keeps its descriptors. The next vtpmd adopts
+// it by them: it is not its child, so how it ends is not known then.
 #pragma once
 
 #include <sys/types.h>
 
+#include <array>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,6 +26,8 @@ class EngineProcess {
     // vtpmmgrd, `log` what it has for standard error.
     static Result<EngineProcess> start(const std::string& program, GuestDevice guest,
                                        const xen::RingAddress& ring, Fd state, Fd log);
+    // By what descriptors() gave to another vtpmd.
+    static EngineProcess adopt(Fd channel, Fd process);
     EngineProcess(EngineProcess&& other) noexcept;
     EngineProcess& operator=(EngineProcess&& other) = delete;
     ~EngineProcess();
@@ -34,6 +40,12 @@ class EngineProcess {
     // The Ready that came while an order was under way, if one did.
     std::optional<wire::proto::Ready> take_ready() { return std::exchange(ready_, std::nullopt); }
 
+    // Of an adopted one: where it stands, and with that it listens to us. Nothing: it is in the
+    // middle of a command, or of its start, and will report it later. An error: it is gone.
+    Result<std::optional<wire::proto::Standing>> describe();
+    // What it had handed over to a vtpmd that did not live to take it; describe() has found it.
+    SecretBytes take_handed_over() { return std::move(handed_over_); }
+
     Result<void> quiesce();
     Result<SecretBytes> hand_over();
     // A new channel to vtpmmgrd. Not waited for: an Attached report comes when it has it.
@@ -43,20 +55,26 @@ class EngineProcess {
 
     // Kills it if it still runs, and says how it ended: "exited with 1", "killed by signal 9".
     std::string end();
-    // After end(): by a signal. Not one that ended by itself.
+    // After end(): by a signal. Not one that ended by itself, or was adopted.
     bool was_killed() const { return was_killed_; }
 
     int fd() const { return channel_.fd(); }
+    std::array<int, 2> descriptors() const { return {channel_.fd(), process_.get()}; }
 
   private:
-    EngineProcess(pid_t pid, Fd channel) : pid_(pid), channel_(std::move(channel)) {}
+    EngineProcess(pid_t pid, Fd process, Fd channel)
+        : pid_(pid), process_(std::move(process)), channel_(std::move(channel)) {}
+    bool in_step() const;
+    void discard();
     Result<wire::Frame> order(const wire::proto::Order& order,
                               wire::proto::Report::BodyCase expected);
 
-    pid_t pid_;
+    pid_t pid_;   // 0: not our child
+    Fd process_;  // a pidfd; invalid: it has ended
     bool was_killed_ = false;
     wire::Channel channel_;
     std::optional<wire::proto::Ready> ready_;
+    SecretBytes handed_over_;
 };
 
 }  // namespace vtpm::doorman

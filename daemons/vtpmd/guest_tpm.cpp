@@ -12,11 +12,12 @@
 namespace vtpm::doorman {
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-                   PowerRecord record, LifeRecord life)
+                   PowerRecord record, LifeRecord life, DescriptorStore& store)
     : guest_(guest),
       manager_(manager),
       engine_program_(std::move(engine_program)),
       record_(std::move(record)),
+      store_(store),
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
@@ -27,17 +28,6 @@ void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beg
     life_ = life;
     if (beginning == xen::Beginning::restored)
         resume_ = life.value_or(0) - 1;  // that of the save file
-}
-
-void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
-                            std::optional<PutBy> put_by) {
-    uuid_ = uuid;
-    instance_ = instance;
-    if (!put_by)
-        return lose_power("vtpmd was restarted and its engine is no more");
-    resume_ = put_by->label;
-    if (put_by->life != 0)
-        life_ = put_by->life;
 }
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
@@ -68,10 +58,16 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
     VTPM_TRY(auto channel, engine_channel());
-    VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
     VTPM_TRY(auto engine, EngineProcess::start(engine_program_, guest_, ring, std::move(channel),
                                                std::move(log)));
+    ready_ = uncertain_ = false;
+    reported_failure_ = false;
+    engine_.emplace(std::move(engine));
+    if (auto noted = note_started(ring); !noted) {
+        give_up_engine();
+        return noted;
+    }
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
@@ -79,11 +75,10 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
         order.set_resume(true);
         order.set_life(*resume_);
     }
-    VTPM_CHECK(engine.power_on(order, volatile_state_));
-    ready_ = false;
-    reported_failure_ = false;
-    engine_.emplace(std::move(engine));
-    return {};
+    auto ordered = engine_->power_on(order, volatile_state_);
+    if (!ordered)
+        give_up_engine();
+    return ordered;
 }
 
 Result<Fd> GuestTpm::engine_channel() {
@@ -107,6 +102,8 @@ void GuestTpm::on_engine() {
     const auto report = engine_->next_report();
     if (!report)
         return engine_died(report.error().context);
+    if (uncertain_ && late_word(*report))
+        return;
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
     } else if (report->has_attached()) {
@@ -152,6 +149,7 @@ void GuestTpm::not_started(const wire::proto::Failure& failure) {
 
 void GuestTpm::give_up_engine() {
     engine_.reset();
+    store_.drop(engine_name(powered_.engine));
     log_.finish(Clock::now());
 }
 
@@ -221,7 +219,8 @@ void GuestTpm::tick(Clock::time_point now) {
     }
 }
 
-// vtpmmgrd is there again: the hold on the instance, and for the engine a channel to it.
+// vtpmmgrd is there again, or we are new: the hold on the instance, and for the engine a channel to
+// it. Also if it has one, since the vtpmd before us may have died while it was given another.
 Result<void> GuestTpm::hold_again() {
     const auto opened = manager_.open(uuid_, guest_, hold_patience);
     if (!opened && opened.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other) {
@@ -233,8 +232,9 @@ Result<void> GuestTpm::hold_again() {
         }
     }
     VTPM_CHECK(opened);
+    instance_ = *opened;
     taken_by_other_ = 0;
-    spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
+    spdlog::info("instance {} ({}): held at vtpmmgrd again", uuid_.to_string(), instance_.name);
     if (!engine_)
         return {};
     auto channel = manager_.attach_engine();
@@ -283,13 +283,17 @@ Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
 // this cannot be done, has a TPM in failure mode after its restore: it is told so now.
 bool GuestTpm::suspend(const xen::DomainLife& last) {
     std::string why;
-    if (!engine_ || power_ == Power::failed) {
+    if (last.ran_on) {
+        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
+    } else if (!engine_ && power_ == Power::off && life_ && resume_ == life_) {
+        spdlog::info("instance {} ({}): a vtpmd that has died was to suspend the TPM of domain {}",
+                     uuid_.to_string(), instance_.name, guest_.domain);
+        return true;
+    } else if (!engine_ || power_ == Power::failed) {
         why = "it was not at work";
     } else if (!life_) {
         why = "this life of the guest has no name of its own";
-    } else if (last.ran_on) {
-        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
-    } else if (const auto suspended = suspend_engine(*life_); !suspended) {
+    } else if (const auto suspended = label(*life_); !suspended) {
         why = log::printable(suspended.error().context);
     } else {
         spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
@@ -325,8 +329,16 @@ Result<void> GuestTpm::put_by(const xen::DomainLife& last) {
     if (::getrandom(&label, sizeof(label), 0) != sizeof(label))
         return fail_errno("getrandom", errno);
     label |= std::uint64_t{1} << 63U;
-    VTPM_CHECK(suspend_engine(label));
-    return record_.write(uuid_, PutBy{label, last.ran_on ? 0 : life_.value_or(0)});
+    if (last.ran_on)
+        powered_.life = 0;
+    return this->label(label);
+}
+
+// In the record first: whenever we die, the next vtpmd asks for what is in the vault.
+Result<void> GuestTpm::label(std::uint64_t label) {
+    powered_.label = label;
+    VTPM_CHECK(record_.write(powered_));
+    return suspend_engine(label);
 }
 
 void GuestTpm::end_engine() {
