@@ -29,6 +29,7 @@ Result<void> SqliteVault::open_disk() {
     VTPM_TRY(disk->database, Database::open(files.database()));
     VTPM_CHECK(check_format(*disk->database));
     VTPM_CHECK(disk->database->use_log());
+    VTPM_CHECK(bring_up_to_date(*disk->database));
     VTPM_TRY(disk->record, read_vault_record(*disk->database));
     VTPM_TRY(disk->groups, read_group_records(*disk->database));
     VTPM_TRY(disk->tickets, read_tickets(*disk->database));
