@@ -72,8 +72,10 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
     for (const auto& digest : row.digests)
         optional_hash(digest);
     writer.sized(row.move).sized(facts.policy);
-    if (const Bytes past = past_of(row); !past.empty())  // else the text is that of format 5
-        writer.sized(past);
+    // What came after format 5 is there with its name, or not at all: without any of it the text is
+    // that of format 5, and no field can be taken for another one.
+    if (const Bytes past = past_of(row); !past.empty())
+        writer.sized(as_bytes("past")).sized(past);
     return hmac_sha256(meta_key.view(), writer.written());
 }
 

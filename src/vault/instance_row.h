@@ -36,6 +36,8 @@ struct InstanceRow {
     bool sound = true;          // false: facts.uuid and facts.name are hearsay
     bool counted = true;        // `mac` is part of the table's sum; false: nobody knows this row
     std::string what_is_wrong;  // if it is in quarantine
+    // Of a sound row whose records do not verify: facts.state is `quarantined`, but only here.
+    std::optional<InstanceState> state_on_disk;
 
     bool deleted() const { return sound && facts.state == InstanceState::deleted; }
     bool exported() const { return sound && facts.state == InstanceState::exported; }

@@ -343,9 +343,12 @@ void InstanceTable::quarantine(const Uuid& uuid, std::string_view why) {
     const auto found = rows_.find(uuid);
     if (found == rows_.end())
         return;
-    if (!found->second.quarantined())
-        found->second.what_is_wrong = why;
-    found->second.facts.state = InstanceState::quarantined;
+    InstanceRow& row = found->second;
+    if (!row.quarantined()) {
+        row.what_is_wrong = why;
+        row.state_on_disk = row.sound ? std::optional(row.facts.state) : std::nullopt;
+    }
+    row.facts.state = InstanceState::quarantined;
 }
 
 }  // namespace vtpm::vault

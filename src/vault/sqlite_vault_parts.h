@@ -58,6 +58,9 @@ struct SqliteVault::Unlocked {
     Result<const InstanceRow*> usable(const Uuid& uuid) const;
     // Of one that lives here: Errc::in_use too if it was exported.
     Result<const InstanceRow*> served(const Uuid& uuid) const;
+    // As on the disk, of one whose snapshots may be used: that its newest state does not verify is
+    // no reason against that.
+    Result<InstanceRow> with_snapshots(const Uuid& uuid) const;
 
     // Errc::locked while the group is closed.
     Result<const SecretBytes*> group_key(std::int64_t group) const;

@@ -80,13 +80,31 @@ std::vector<BlobChange> nothing_but(const SecretBytes& permanent) {
 
 }  // namespace
 
+// After an urgent make() that `uuid` was part of. Not to be repeated by whoever gets an error: it
+// is done. An instance whose every write is to be proven is not served before this one is.
+Result<void> SqliteVault::known_to_chip(const Uuid& uuid, std::string_view what) {
+    if (unlocked_->epochs->writes() == 0)
+        return {};
+    if (unlocked_->instances->find(uuid)->facts.sync)
+        unlocked_->unproven.insert(uuid);
+    return fail(
+        late_commit_ ? late_commit_->code : Errc::unavailable, NextAction::retry_later,
+        std::string(what) +
+            ", and that is on the disk; but the chip has not taken it yet, so that an older "
+            "disk would undo it unnoticed. It is told again until it does: see vtpmctl "
+            "status" +
+            (late_commit_ ? ": " + late_commit_->context : std::string()));
+}
+
 // A snapshot that does not verify is a matter of its own: the instance is as good as it was.
 Result<SecretBytes> SqliteVault::read_snapshot(const InstanceRow& row,
                                                const KeptSnapshot& snapshot) {
     const auto damaged = [&](std::string_view how) {
         return fail(Errc::corrupt, "snapshot " + snapshot.name + " of instance " + row.facts.name +
                                        " does not verify (" + std::string(how) +
-                                       "); nothing was changed");
+                                       "); nothing was changed. To go on without it: vtpmctl "
+                                       "delete-snapshot " +
+                                       row.facts.name + " " + snapshot.name + " --yes");
     };
     VTPM_TRY(const SecretBytes key, unlocked_->instance_key(row));
     const auto record = unlocked_->snapshots->get(row.id, snapshot.place);
@@ -135,8 +153,8 @@ Result<Instance> SqliteVault::take_snapshot(const Uuid& uuid, std::string_view n
 
 Result<std::vector<Snapshot>> SqliteVault::snapshots(const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
-    VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
-    return std::vector<Snapshot>(row->snapshots.begin(), row->snapshots.end());
+    VTPM_TRY(const InstanceRow row, open->with_snapshots(uuid));
+    return std::vector<Snapshot>(row.snapshots.begin(), row.snapshots.end());
 }
 
 Result<Instance> SqliteVault::remove_snapshot(const Uuid& uuid, std::string_view name) {
@@ -153,16 +171,18 @@ Result<Instance> SqliteVault::remove_snapshot(const Uuid& uuid, std::string_view
                   .subject = subject_of(left.name, uuid) + ": " + std::string(name)};
     RecordWriter erase = [open, id = row.id, place] { return open->snapshots->erase(id, place); };
     change.rows.push_back({std::move(row), std::move(erase)});
-    VTPM_CHECK(make(std::move(change), false));
+    VTPM_CHECK(make(std::move(change), true));
     erase_log();
+    VTPM_CHECK(known_to_chip(uuid, "snapshot " + std::string(name) + " is deleted"));
     return left;
 }
 
 Result<Instance> SqliteVault::revert(const Uuid& uuid, std::string_view name) {
     VTPM_TRY(Unlocked* const open, unlocked());
-    VTPM_CHECK(open->served(uuid));
+    VTPM_TRY(InstanceRow row, open->with_snapshots(uuid));
+    if (row.exported())
+        return tl::make_unexpected(exported_away(row));
     VTPM_CHECK(prove(uuid));  // a write that was never acknowledged must not come after this
-    InstanceRow row = *open->instances->find(uuid);
     VTPM_TRY(const KeptSnapshot* const snapshot, find_snapshot(row, name));
     VTPM_TRY(const SecretBytes permanent, read_snapshot(row, *snapshot));
     VTPM_TRY(const SecretBytes key, open->instance_key(row));
@@ -179,21 +199,22 @@ Result<Instance> SqliteVault::revert(const Uuid& uuid, std::string_view name) {
                              std::to_string(reverted.reverts)};
     change.rows.push_back({std::move(row), std::move(write)});
     VTPM_CHECK(make(std::move(change), true));
+    VTPM_CHECK(known_to_chip(uuid, "instance " + reverted.name + " is reverted"));
     return reverted;
 }
 
 Result<Instance> SqliteVault::clone(const Uuid& uuid, const CloneWish& wish) {
     VTPM_TRY(Unlocked* const open, unlocked());
-    VTPM_CHECK(open->served(uuid));
+    VTPM_TRY(InstanceRow source, open->with_snapshots(uuid));
+    if (source.exported())
+        return tl::make_unexpected(exported_away(source));
+    const std::string what_is_wrong = open->instances->find(uuid)->what_is_wrong;
     SecretBytes permanent;
     if (wish.snapshot.empty()) {
         VTPM_TRY(const LoadedState state, load(uuid));
-        VTPM_TRY(const SecretBytes* const now,
-                 permanent_state(state, *open->instances->find(uuid)));
+        VTPM_TRY(const SecretBytes* const now, permanent_state(state, source));
         permanent = now->clone();
-    }
-    InstanceRow source = *open->instances->find(uuid);
-    if (!wish.snapshot.empty()) {
+    } else {
         VTPM_TRY(const KeptSnapshot* const snapshot, find_snapshot(source, wish.snapshot));
         VTPM_TRY(permanent, read_snapshot(source, *snapshot));
     }
@@ -205,6 +226,7 @@ Result<Instance> SqliteVault::clone(const Uuid& uuid, const CloneWish& wish) {
     std::vector<BlobChange> state;
     state.push_back({BlobKind::permanent, std::move(permanent)});
     VTPM_TRY(RecordWriter write, open->first_store(disk_->record.manager, key, state, row));
+    row.last_store.reset();  // nobody's store(), and so nobody's to repeat
     ++source.facts.clones;
     Instance made = row.facts;
     Change change{.action = "clone",
@@ -214,6 +236,9 @@ Result<Instance> SqliteVault::clone(const Uuid& uuid, const CloneWish& wish) {
     change.rows.push_back({std::move(source)});
     change.rows.push_back({std::move(row), std::move(write)});
     VTPM_CHECK(make(std::move(change), true));
+    if (!what_is_wrong.empty())  // and that is no better now
+        open->instances->quarantine(uuid, what_is_wrong);
+    VTPM_CHECK(known_to_chip(made.uuid, "clone " + made.name + " is made"));
     return made;
 }
 
@@ -223,12 +248,21 @@ Result<RecordWriter> SqliteVault::rotate_snapshots(const InstanceRow& old, const
     Unlocked& open = *unlocked_;
     std::vector<std::pair<std::uint8_t, StoredRecord>> records;
     auto snapshots = row.snapshots;
+    std::string damaged;
     for (auto& snapshot : snapshots) {
-        VTPM_TRY(const SecretBytes content, read_snapshot(old, snapshot));
+        const auto content = read_snapshot(old, snapshot);
+        if (!content && content.error().code == Errc::corrupt) {  // whoever deletes wants all names
+            damaged += (damaged.empty() ? "" : ". And ") + content.error().context;
+            continue;
+        }
+        if (!content)
+            return tl::make_unexpected(content.error());
         VTPM_TRY(auto record, seal(key, disk_->record.manager, open.instances->position().anchor,
-                                   row, content, snapshot));
+                                   row, *content, snapshot));
         records.emplace_back(snapshot.place, std::move(record));
     }
+    if (!damaged.empty())
+        return fail(Errc::corrupt, damaged);
     keep_snapshots(row, std::move(snapshots));
     return RecordWriter([&open, id = row.id, records = std::move(records)]() -> Result<void> {
         for (const auto& [place, record] : records)

@@ -160,7 +160,8 @@ Result<std::uint64_t> SqliteVault::Batch::make(const StoreRequest& request) {
         return current;
     }
     // Nobody was told of a store without its proof, so that it may be another one by now.
-    if (request.expected_sequence != current && !(again && unanswered)) {
+    // But a revert is nobody's store().
+    if (request.expected_sequence != current && !(again && unanswered && row.last_store)) {
         return fail(Errc::out_of_order, "instance " + request.uuid.to_string() +
                                             " is at sequence " + std::to_string(current) +
                                             ", the store was made for " +

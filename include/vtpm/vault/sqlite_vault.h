@@ -179,6 +179,7 @@ class SqliteVault : public Vault {
     Result<void> keep_this_boot(bool forced);
     Result<void> seal_all_for_this_boot(Change& change);
     Result<void> prove(const Uuid& uuid);
+    Result<void> known_to_chip(const Uuid& uuid, std::string_view what);
 
     std::filesystem::path directory_;
     chip::Chip& chip_;

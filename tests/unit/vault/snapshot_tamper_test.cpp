@@ -117,6 +117,61 @@ TEST_CASE("a snapshot that was tampered with is not served, and spoils nothing e
     }
 }
 
+TEST_CASE("a TPM whose newest state is damaged goes back to a snapshot") {
+    Scene s;
+    s.snapshot("a");
+    s.stored(s.web, 1, "two");
+    s.close();
+    sql(s.database(), "UPDATE records SET content = zeroblob(100)");
+    s.reopen_unlocked();
+    const bool found_before = GENERATE(false, true);
+    if (found_before) {
+        const auto loaded = s.vault->load(s.web);
+        REQUIRE(error_of(loaded) == Errc::corrupt);
+        CHECK(loaded.error().context.find("vtpmctl snapshots web1") != std::string::npos);
+        CHECK(s.vault->status().quarantined == 1);
+        CHECK(s.names(s.web) == "a@1 ");
+        CHECK(error_of(s.vault->clone(s.web, {"no"})) == Errc::corrupt);
+        CHECK(error_of(s.vault->take_snapshot(s.web, "no")) == Errc::corrupt);
+    }
+    SECTION("by a clone") {
+        const auto copy = s.vault->clone(s.web, {"copy", {}, "a"});
+        REQUIRE(fine(copy));
+        CHECK(s.loaded(copy->uuid) == "one");
+        CHECK(s.vault->status().quarantined == (found_before ? 1 : 0));
+        CHECK(error_of(s.vault->load(s.web)) == Errc::corrupt);
+    }
+    REQUIRE(fine(s.vault->revert(s.web, "a")));
+    CHECK(s.vault->status().quarantined == 0);
+    CHECK(s.loaded(s.web) == "one");
+    CHECK(s.facts(s.web).state == InstanceState::live);
+    CHECK(s.facts(s.web).sequence == 3);
+    s.reopen_unlocked();
+    CHECK(s.loaded(s.web) == "one");
+}
+
+TEST_CASE("new keys wait for damaged snapshots, all of which are named") {
+    Scene s;
+    for (const std::string name : {"a", "b", "c"})
+        s.snapshot(name);
+    s.close();
+    sql(s.database(), "UPDATE snapshots SET content = zeroblob(100) WHERE id % 16 != 1");
+    s.reopen_unlocked();
+    const auto rotated = s.vault->rotate_instance(s.web);
+    REQUIRE(error_of(rotated) == Errc::corrupt);
+    const auto named = [&](const std::string& name) {
+        return rotated.error().context.find("vtpmctl delete-snapshot web1 " + name + " --yes") !=
+               std::string::npos;
+    };
+    CHECK(named("a"));
+    CHECK_FALSE(named("b"));
+    CHECK(named("c"));
+    REQUIRE(fine(s.vault->remove_snapshot(s.web, "a")));
+    REQUIRE(fine(s.vault->remove_snapshot(s.web, "c")));
+    REQUIRE(fine(s.vault->rotate_instance(s.web)));
+    s.revert("b");
+}
+
 TEST_CASE("an older disk is noticed by what was done with snapshots since") {
     Scene s;
     s.snapshot("a");
@@ -134,7 +189,7 @@ TEST_CASE("an older disk is noticed by what was done with snapshots since") {
     }
     SECTION("one less") {
         REQUIRE(fine(s.vault->remove_snapshot(s.web, "a")));
-        s.close();
+        s.vault.reset();
     }
     SECTION("a clone") {
         REQUIRE(fine(s.vault->clone(s.web, {"copy"})));

@@ -205,6 +205,68 @@ TEST_CASE("a revert waits for the proof of a write that nobody was told of") {
     CHECK(s.facts(uuid).sequence == 3);
 }
 
+TEST_CASE("what the chip has not taken is said to be on the disk only") {
+    Scene s;
+    const auto synced = s.vault->create({.name = "synced", .tpm = 2, .sync = true});
+    REQUIRE(fine(synced));
+    s.stored(synced->uuid, 0, "one");
+    REQUIRE(fine(s.vault->take_snapshot(synced->uuid, "a")));
+    s.stored(synced->uuid, 1, "two");
+    s.snapshot("a");
+    s.stored(s.web, 1, "two");
+    REQUIRE(fine(s.vault->commit_due()));
+    const Error gone{Errc::unavailable, NextAction::ask_operator, "gone"};
+    const auto told = [&](const auto& answer) {
+        REQUIRE_FALSE(answer);
+        CHECK(answer.error().code == Errc::unavailable);
+        CHECK(answer.error().next == NextAction::retry_later);
+        CHECK(answer.error().context.find("on the disk") != std::string::npos);
+        CHECK(s.vault->status().freshness->writes > 0);
+    };
+    SECTION("a revert") {
+        s.chip.refuse(gone);
+        told(s.vault->revert(s.web, "a"));
+        CHECK(s.loaded(s.web) == "one");
+        CHECK(s.facts(s.web).reverts == 1);
+    }
+    SECTION("a revert of one whose every write is to be proven") {
+        s.chip.refuse(gone);
+        told(s.vault->revert(synced->uuid, "a"));
+        CHECK(error_of(s.vault->load(synced->uuid)) == Errc::unavailable);
+        // Nor may anybody's store() take its place.
+        s.chip.refuse(std::nullopt);
+        CHECK(error_of(s.vault->store(synced->uuid, 2, permanent("late"))) == Errc::out_of_order);
+        CHECK(s.loaded(synced->uuid) == "one");
+        CHECK(s.facts(synced->uuid).reverts == 1);
+    }
+    SECTION("a clone") {
+        s.chip.refuse(gone);
+        told(s.vault->clone(s.web, {"copy"}));
+        const auto copy = s.vault->find("copy");
+        REQUIRE(fine(copy));
+        CHECK(s.loaded(copy->uuid) == "two");
+    }
+    SECTION("a clone of one whose every write is to be proven") {
+        s.chip.refuse(gone);
+        told(s.vault->clone(synced->uuid, {"copy"}));
+        const auto copy = s.vault->find("copy");
+        REQUIRE(fine(copy));
+        CHECK(error_of(s.vault->load(copy->uuid)) == Errc::unavailable);
+        CHECK(s.loaded(synced->uuid) == "two");
+        s.chip.refuse(std::nullopt);
+        CHECK(error_of(s.vault->store(copy->uuid, 0, permanent("new"))) == Errc::out_of_order);
+        CHECK(s.loaded(copy->uuid) == "two");
+    }
+    SECTION("a deletion") {
+        s.chip.refuse(gone);
+        told(s.vault->remove_snapshot(s.web, "a"));
+        CHECK(s.names(s.web).empty());
+    }
+    s.chip.refuse(std::nullopt);
+    REQUIRE(fine(s.vault->close()));
+    CHECK(s.vault->status().freshness->writes == 0);
+}
+
 TEST_CASE("a full disk refuses a snapshot, and changes nothing") {
     Scene s;
     s.stored(s.web, 1, std::string(200'000, 'x'));
