@@ -105,6 +105,7 @@ class GuestTpm : public xen::BackDeviceOwner {
     void go_on(const Powered& record, const std::optional<wire::proto::Standing>& standing);
     bool late_word(const wire::proto::Report& report);
     Result<void> label(std::uint64_t label);
+    void tell_of_engine();
     Result<Fd> engine_channel();
     Result<void> hold_again();
     void take_over();
@@ -146,6 +147,7 @@ class GuestTpm : public xen::BackDeviceOwner {
     int taken_by_other_ = 0;      // times in a row that we found our instance in another's hands
     SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
     std::optional<Clock::time_point> retry_at_;
+    wire::proto::Power story_;  // for people: what the manager is told
 };
 
 }  // namespace vtpm::doorman

@@ -18,6 +18,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
     open.set_domain(guest.domain);
     open.set_device(guest.device);
     open.set_heir(heir_.view().data(), heir_.size());
+    *open.mutable_power() = power_;
     auto reply = ask(request, nullptr, patience);
     if (!reply) {
         close();
@@ -29,7 +30,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
 
 Result<Fd> ManagerClient::attach_engine() {
     wire::proto::Request request;
-    request.mutable_attach_engine();
+    *request.mutable_attach_engine()->mutable_power() = power_;
     Fd descriptor;
     VTPM_TRY(const auto reply, ask(request, &descriptor, answer_time));
     if (!reply.has_attached() || !descriptor.valid()) {

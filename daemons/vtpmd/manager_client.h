@@ -32,6 +32,8 @@ class ManagerClient {
                                 wire::Channel::Timeout patience = answer_time);
     // A channel for one engine, bound to the instance.
     Result<Fd> attach_engine();
+    // What vtpmmgrd shows to people (vtpmctl show); goes with whatever is asked from here on.
+    void tells(const wire::proto::Power& power) { power_ = power; }
     // Gives the hold up.
     void close() { channel_.reset(); }
 
@@ -46,6 +48,7 @@ class ManagerClient {
 
     std::string socket_path_;
     SecretBytes heir_;
+    wire::proto::Power power_;
     std::unique_ptr<wire::Channel> channel_;
 };
 
