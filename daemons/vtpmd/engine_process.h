@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "guest_device.h"
 #include "vtpm/base/secret_bytes.h"
@@ -22,6 +23,9 @@ class EngineProcess {
     // vtpmmgrd, `log` what it has for standard error.
     static Result<EngineProcess> start(const std::string& program, GuestDevice guest,
                                        const xen::RingAddress& ring, Fd state, Fd log);
+    // The same, of an engine with a front of its own: its arguments, all but the program's name.
+    static Result<EngineProcess> start(const std::string& program,
+                                       const std::vector<std::string>& arguments, Fd state, Fd log);
     EngineProcess(EngineProcess&& other) noexcept;
     EngineProcess& operator=(EngineProcess&& other) = delete;
     ~EngineProcess();
@@ -45,6 +49,7 @@ class EngineProcess {
     std::string end();
 
     int fd() const { return channel_.fd(); }
+    wire::Channel& channel() { return channel_; }
 
   private:
     EngineProcess(pid_t pid, Fd channel) : pid_(pid), channel_(std::move(channel)) {}

@@ -1,0 +1,53 @@
+// SocketEngine: one running vtpm-swtpm-engine: a TPM without power, until power_on(), then one with
+// it, for one power cycle. Destroying it kills the process. One thread; each order waits for its
+// answer, with a bound.
+#pragma once
+
+#include "engine_process.h"
+#include "vtpm/tpm/version.h"
+
+namespace vtpm::swtpm {
+
+class SocketEngine {
+  public:
+    static Result<std::unique_ptr<SocketEngine>> start(const std::string& program,
+                                                       tpm::Version version, std::uint32_t uid,
+                                                       Fd log);
+
+    // A non-blocking socket; the caller keeps its own descriptor.
+    Result<void> give_data(int socket);
+    Result<void> give_manager(Fd channel);
+    Result<void> power_on(const wire::proto::PowerOn& order);
+    Result<void> power_off();
+    Result<void> suspend(std::uint64_t label);
+    // Of a command that runs, if one does.
+    void cancel() const;
+
+    struct Answer {
+        std::uint32_t result;
+        bool established;
+        SecretBytes payload;
+    };
+    Result<Answer> ask(const wire::proto::Order& order, ByteView payload = {});
+
+    int fd() const { return process_.fd(); }
+    // What it reports of its own accord: fd() is readable. An error: it is gone, or is to be.
+    Result<void> on_report();
+    // Once for each data channel that it has given up.
+    bool take_data_closed() { return std::exchange(data_closed_, false); }
+    std::string end() { return process_.end(); }
+
+  private:
+    using BodyCase = wire::proto::Report::BodyCase;
+
+    SocketEngine(doorman::EngineProcess process, Fd bell)
+        : process_(std::move(process)), bell_(std::move(bell)) {}
+    Result<wire::Frame> exchange(const wire::proto::Order& order, BodyCase expected,
+                                 ByteView payload = {}, int descriptor = -1);
+
+    doorman::EngineProcess process_;
+    Fd bell_;
+    bool data_closed_ = false;
+};
+
+}  // namespace vtpm::swtpm
