@@ -130,6 +130,7 @@ void describe_instances(CLI::App& app, Arguments& a) {
     describe_import_swtpm(app, a.import_swtpm);
     app.add_subcommand("list", "all TPMs of this host");
     by_name(app.add_subcommand("show", "one of them"));
+    by_name(app.add_subcommand("qemu", "how a guest of QEMU or KVM gets one of them"));
     auto* rename = app.add_subcommand("rename", "give one another name");
     by_name(rename);
     rename->add_option("NEW-NAME", a.new_name, "its new name")->required();
