@@ -216,6 +216,7 @@ class Ioctl(f.FrontTest):
         self.ioctl(front, "-h", "hello")
         self.assertIn("1", self.ioctl(front, "-e"))
         self.ioctl(front, "-r", "3")
+        self.ioctl(front, "-l", "0")
         self.ioctl(front, "-C")
         self.ioctl(front, "-v")
         self.assertIn("2.0", self.ioctl(front, "--info", "1"))
