@@ -23,8 +23,8 @@ class CancelWatcher {
     class Source {
       public:
         virtual ~Source() = default;
-        virtual int fd() const = 0;              // readable: look again
-        virtual Result<void> consume() = 0;      // takes what made it readable
+        virtual int fd() const = 0;          // readable: look again
+        virtual Result<void> consume() = 0;  // takes what made it readable
         virtual bool cancel_requested() const = 0;
     };
 

@@ -67,8 +67,8 @@ bool DataChannel::refuse(xen::RequestHandler& handler) {
     }
     wipe(request_);
     received_ = 0;
-    return respond(std::min(handler.refuse(xen::RequestFault::too_long, response_),
-                            response_.size()));
+    return respond(
+        std::min(handler.refuse(xen::RequestFault::too_long, response_), response_.size()));
 }
 
 bool DataChannel::respond(std::size_t size) {

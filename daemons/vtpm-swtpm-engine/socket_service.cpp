@@ -129,9 +129,10 @@ Result<void> SocketService::obey_platform(const Order& order, ByteView payload) 
                 return answer(tpm_fail);
             bool value = false;
             const auto& wish = order.established();
-            const auto result = wish.reset() ? platform_->reset_established(static_cast<std::uint8_t>(
-                                                   wish.locality() & 0xffU))
-                                             : platform_->established(value);
+            const auto result = wish.reset()
+                                    ? platform_->reset_established(
+                                          static_cast<std::uint8_t>(wish.locality() & 0xffU))
+                                    : platform_->established(value);
             return answer(result, value);
         }
         case Order::kInfo: {
@@ -146,9 +147,8 @@ Result<void> SocketService::obey_platform(const Order& order, ByteView payload) 
 Result<void> SocketService::power_on(const wire::proto::PowerOn& order) {
     if (std::exchange(powered_, true))
         return fail(Errc::malformed, "a second PowerOn: an engine has one life");
-    auto started = order.failed()
-                       ? fail(Errc::unavailable, NextAction::refuse, "started as failed")
-                       : start(order);
+    auto started = order.failed() ? fail(Errc::unavailable, NextAction::refuse, "started as failed")
+                                  : start(order);
     if (!started) {
         platform_ = nullptr;
         server_.reset();

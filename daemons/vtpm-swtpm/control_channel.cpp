@@ -67,8 +67,8 @@ ControlChannel::Turn ControlChannel::on_readable(Clock::time_point now) {
 bool ControlChannel::send(ByteView answer) {
     received_.clear();
     descriptor_.reset();
-    const auto sent = ::send(socket_.get(), answer.data(), answer.size(),
-                             MSG_DONTWAIT | MSG_NOSIGNAL);
+    const auto sent =
+        ::send(socket_.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     return sent == static_cast<ssize_t>(answer.size());
 }
 

@@ -66,8 +66,8 @@ Bytes ControlServer::handle(const Request& request, Fd descriptor) {
         case Command::get_info:
             return info(ByteReader(body));
         case Command::lock_storage:
-            return answer(tpm_.unpark(std::chrono::milliseconds(
-                10 * std::min<std::int64_t>(u32_of(body), 1000))));
+            return answer(tpm_.unpark(
+                std::chrono::milliseconds(10 * std::min<std::int64_t>(u32_of(body), 1000))));
     }
     return refusal(static_cast<std::uint32_t>(request.command), result::bad_ordinal);
 }

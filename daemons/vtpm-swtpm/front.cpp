@@ -51,9 +51,9 @@ Result<void> Front::wait() {
     const int control_listener = control_ ? -1 : sockets_.control_listener.get();
     const int data_listener = tpm_.has_data() ? -1 : sockets_.data_listener.get();
     std::array<pollfd, 8> wanted = {
-        pollfd{signals_.get(), POLLIN, 0},     pollfd{control_ ? control_->fd() : -1, POLLIN, 0},
-        pollfd{control_listener, POLLIN, 0},   pollfd{data_listener, POLLIN, 0},
-        pollfd{tpm_.engine_fd(), POLLIN, 0},   pollfd{tpm_.manager_fd(), POLLIN, 0},
+        pollfd{signals_.get(), POLLIN, 0},      pollfd{control_ ? control_->fd() : -1, POLLIN, 0},
+        pollfd{control_listener, POLLIN, 0},    pollfd{data_listener, POLLIN, 0},
+        pollfd{tpm_.engine_fd(), POLLIN, 0},    pollfd{tpm_.manager_fd(), POLLIN, 0},
         pollfd{tpm_.log_fd(before), POLLIN, 0}, pollfd{tpm_.parked_data_fd(), POLLIN, 0}};
     if (::poll(wanted.data(), wanted.size(), milliseconds_to_wait(before)) < 0)
         return errno == EINTR ? Result<void>() : fail_errno("poll", errno);

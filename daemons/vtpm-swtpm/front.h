@@ -17,9 +17,9 @@ struct Sockets {
 };
 
 struct Manners {
-    bool stays = false;               // after SHUTDOWN, for the next machine
-    bool ends_with_control = false;   // when the control peer goes
-    bool ends_with_data = false;      // when the data peer goes
+    bool stays = false;              // after SHUTDOWN, for the next machine
+    bool ends_with_control = false;  // when the control peer goes
+    bool ends_with_data = false;     // when the data peer goes
 };
 
 class Front {

@@ -33,7 +33,7 @@ bool somebody_listens(const sockaddr_un& address) {
 
 Result<Fd> listen_at(const Address& address) {
     VTPM_TRY(const auto name, address_of(address.path));
-    struct stat there{};
+    struct stat there {};
     if (::lstat(address.path.c_str(), &there) == 0) {
         if (!S_ISSOCK(there.st_mode))
             return fail(Errc::already_exists, address.path + " is there and is no socket");
@@ -46,8 +46,7 @@ Result<Fd> listen_at(const Address& address) {
     if (!socket.valid())
         return fail_errno("socket", errno);
     const mode_t mask = ::umask(0177);  // nobody gets in before it has its owner
-    const int bound =
-        ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+    const int bound = ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name));
     const int why = errno;
     ::umask(mask);
     if (bound != 0)
@@ -58,8 +57,7 @@ Result<Fd> listen_at(const Address& address) {
         if (::lchown(address.path.c_str(), uid, gid) != 0)
             return fail_errno(address.path, errno);
     }
-    if (::chmod(address.path.c_str(), address.mode) != 0 ||
-        ::listen(socket.get(), backlog) != 0)
+    if (::chmod(address.path.c_str(), address.mode) != 0 || ::listen(socket.get(), backlog) != 0)
         return fail_errno(address.path, errno);
     return socket;
 }

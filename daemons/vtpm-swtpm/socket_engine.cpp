@@ -103,8 +103,8 @@ Result<wire::Frame> SocketEngine::exchange(const Order& order, BodyCase expected
     const auto end = std::chrono::steady_clock::now() + answer_time;
     for (int i = 0; i < max_reports_between; ++i) {
         const auto left = end - std::chrono::steady_clock::now();
-        VTPM_TRY(auto frame, process_.channel().receive(
-                                 std::chrono::ceil<std::chrono::milliseconds>(left)));
+        VTPM_TRY(auto frame,
+                 process_.channel().receive(std::chrono::ceil<std::chrono::milliseconds>(left)));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
         if (report.body_case() == expected)
             return frame;

@@ -289,9 +289,10 @@ void SocketTpm::engine_died(const std::string& why) {
         (void)failed("another engine", fresh.error());
     if (had_power) {
         power_ = Power::failed;
-        spdlog::error("{}: and with it the PCRs of this boot; its guest has no TPM until its "
-                      "machine is reset or started again",
-                      who());
+        spdlog::error(
+            "{}: and with it the PCRs of this boot; its guest has no TPM until its "
+            "machine is reset or started again",
+            who());
     }
 }
 
@@ -306,9 +307,10 @@ void SocketTpm::on_engine() {
 // on, until the manager is back.
 void SocketTpm::on_manager() {
     manager_.close();
-    spdlog::error("{}: vtpmmgrd is gone; until it is back the TPM refuses what would change its "
-                  "lasting state",
-                  who());
+    spdlog::error(
+        "{}: vtpmmgrd is gone; until it is back the TPM refuses what would change its "
+        "lasting state",
+        who());
     retry_at_ = Clock::now();
 }
 

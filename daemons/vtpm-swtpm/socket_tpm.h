@@ -1,10 +1,10 @@
 // SocketTpm: the TPM of a guest whose peer speaks swtpm's protocol: which engine has it, and
 // whether it has power.
 //
-//   off --init--> on --stop--> off           each init is a power cycle and has an engine of its own
-//   on --park--> parked                      its state lies in the vault and the instance is free
-//   parked --unpark--> on                    if nobody else has gone on with it since
-//   on --the engine dies--> failed --init--> on
+//   off --init--> on --stop--> off           each init is a power cycle and has an engine of its
+//   own on --park--> parked                      its state lies in the vault and the instance is
+//   free parked --unpark--> on                    if nobody else has gone on with it since on --the
+//   engine dies--> failed --init--> on
 //
 // There is always an engine but while it is parked: before init it answers commands as a TPM
 // without power does. Results are TPM_RESULTs. One thread.

@@ -63,14 +63,10 @@ Result<void> bound_writes(int socket) {
 }
 
 std::vector<std::string> arguments_for(GuestDevice guest, const xen::RingAddress& ring) {
-    return {"--domain",
-            std::to_string(ring.domid),
-            "--ring-ref",
-            std::to_string(ring.ring_ref),
-            "--event-channel",
-            std::to_string(ring.event_channel),
-            "--uid",
-            std::to_string(guest.engine_uid())};
+    return {"--domain",        std::to_string(ring.domid),
+            "--ring-ref",      std::to_string(ring.ring_ref),
+            "--event-channel", std::to_string(ring.event_channel),
+            "--uid",           std::to_string(guest.engine_uid())};
 }
 
 // libtpms frees what held a guest's secrets as it is. So malloc writes over all that it is given

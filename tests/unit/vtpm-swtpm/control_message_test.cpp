@@ -51,7 +51,7 @@ TEST_CASE("what announces too much is not waited for") {
     CHECK(framing_of(request(Command::hash_data, ByteWriter().u32(4097).take())) ==
           Framing::malformed);
     for (const std::uint32_t size : {512U * 1024 + 1, 0xffffffffU, 0x80000000U})
-        CHECK(framing_of(request(Command::set_stateblob,
-                                 ByteWriter().u32(0).u32(1).u32(size).take())) ==
+        CHECK(framing_of(
+                  request(Command::set_stateblob, ByteWriter().u32(0).u32(1).u32(size).take())) ==
               Framing::malformed);
 }
