@@ -21,7 +21,7 @@ TEST_CASE("what is no ticket is refused") {
     Bytes longer = good;
     longer.push_back(0);
     CHECK_FALSE(StateTicket::parse(longer));
-    for (const std::uint8_t type : {0, 4, 255}) {
+    for (const std::uint8_t type : Bytes{0, 4, 255}) {
         Bytes other = good;
         other[11] = type;
         CHECK_FALSE(StateTicket::parse(other));
