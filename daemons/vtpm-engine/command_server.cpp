@@ -4,6 +4,18 @@
 #include "vtpm/tpm/message.h"
 
 namespace vtpm::engine_program {
+namespace {
+
+// How long a command waits for its commit, as when the manager waits for the chip or for a disk.
+// Afterwards the guest gets an error for it, and its commands that need no write are served. A
+// guest gives a short command of TPM 1.2 2 s, and then serves itself no more before that is
+// answered.
+StateClient::Patience commit_patience(tpm::Version version) {
+    using std::chrono::milliseconds;
+    return version == tpm::Version::v1_2 ? milliseconds(1500) : milliseconds(5000);
+}
+
+}  // namespace
 
 std::size_t CommandServer::handle(ByteView request, std::uint8_t locality,
                                   MutableByteView response) {
@@ -22,7 +34,7 @@ std::size_t CommandServer::handle(ByteView request, std::uint8_t locality,
         (!state_.has_pending() || tpm::shows_no_lasting_state(version_, header->code))) {
         return size;
     }
-    const auto committed = state_.commit(std::move(changes));
+    const auto committed = state_.commit(std::move(changes), commit_patience(version_));
     // Say it when it begins and when it ends: a guest can repeat the command as fast as it likes.
     if (committed.has_value() == commit_failing_) {
         commit_failing_ = !committed;

@@ -1,4 +1,6 @@
-// What every engine does to itself before it hears its guest, whatever its front.
+// What every engine does to itself before it hears its guest, whatever its front: it gives up all but
+// the system calls, which the filter takes (allowed_calls.h). tests/fuzz puts hostile states into the
+// very same jail.
 #pragma once
 
 #include <cstdint>

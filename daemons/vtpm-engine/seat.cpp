@@ -1,7 +1,6 @@
 #include "seat.h"
 
 #include <CLI/CLI.hpp>
-#include <array>
 #include <cstdlib>
 
 #include "allowed_calls.h"

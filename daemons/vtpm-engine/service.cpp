@@ -25,6 +25,8 @@ constexpr std::chrono::milliseconds ring_turn{50};
 // How long one command waits for a manager that is being restarted. A guest gives a short command
 // of TPM 1.2 2 s.
 constexpr std::chrono::milliseconds channel_patience{1500};
+// And how long nobody is served because a manager that is back takes what is owed.
+constexpr std::chrono::milliseconds attach_patience{1500};
 
 }  // namespace
 
@@ -157,7 +159,7 @@ Result<void> Service::obey() {
 // What is owed is committed at once; a guest that has to know is told by its next command.
 Result<void> Service::attach(Fd socket) {
     waited_ = false;
-    if (const auto owed = state_.attach(std::move(socket)); !owed)
+    if (const auto owed = state_.attach(std::move(socket), attach_patience); !owed)
         spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
     Report report;
     report.mutable_attached();

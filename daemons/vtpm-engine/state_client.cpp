@@ -1,6 +1,9 @@
 #include "state_client.h"
 
+#include <poll.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "vtpm/wire/failure.h"
@@ -8,10 +11,6 @@
 
 namespace vtpm::engine_program {
 namespace {
-
-// A commit takes well under a millisecond; a minute means that the manager hangs. Longer than any
-// pause of the disk that is not a fault.
-constexpr std::chrono::seconds answer_time{60};
 
 Result<wire::proto::EngineReply> reply_in(const wire::Frame& frame) {
     VTPM_TRY(auto reply, wire::parse<wire::proto::EngineReply>(frame));
@@ -47,7 +46,7 @@ Result<LoadedState> StateClient::load() {
     wire::proto::EngineRequest request;
     request.mutable_load();
     VTPM_CHECK(channel_.send(request));
-    VTPM_TRY(const auto frame, channel_.receive(answer_time));
+    VTPM_TRY(const auto frame, channel_.receive(longest_patience));
     VTPM_TRY(const auto reply, reply_in(frame));
     if (!reply.has_loaded())
         return fail(Errc::malformed, "vtpmmgrd sent no state");
@@ -74,18 +73,19 @@ Result<LoadedState> StateClient::load() {
     return state;
 }
 
-Result<void> StateClient::commit(std::vector<engine::StateBlob> changes) {
+Result<void> StateClient::commit(std::vector<engine::StateBlob> changes, Patience patience) {
     remember(std::move(changes));
-    auto sent = send_owed();
+    auto sent = send_owed(patience);
     if (sent || !channel_.broken() || !replacement_)
         return sent;
     auto socket = replacement_();
-    return socket ? attach(std::move(*socket)) : sent;
+    return socket ? attach(std::move(*socket), patience) : sent;
 }
 
-Result<void> StateClient::attach(Fd socket) {
+Result<void> StateClient::attach(Fd socket, Patience patience) {
     channel_ = wire::Channel(std::move(socket));
-    return send_owed();
+    asked_ = false;
+    return send_owed(patience);
 }
 
 void StateClient::remember(std::vector<engine::StateBlob> changes) {
@@ -96,18 +96,23 @@ void StateClient::remember(std::vector<engine::StateBlob> changes) {
     }
 }
 
-Result<void> StateClient::send_owed() {
+Result<void> StateClient::send_owed(Patience patience) {
     if (!unanswered_.empty())
-        VTPM_CHECK(send_unanswered());
+        VTPM_CHECK(send_unanswered(patience));
     if (pending_.empty())
         return {};
     unanswered_ = std::exchange(pending_, {});
-    return send_unanswered();
+    return send_unanswered(patience);
 }
 
 // It stays as it is while there is no answer. One that was refused may be joined by later changes.
-Result<void> StateClient::send_unanswered() {
-    VTPM_TRY(const auto frame, exchange_unanswered());
+Result<void> StateClient::send_unanswered(Patience patience) {
+    if (!asked_) {
+        VTPM_CHECK(ask());
+        asked_ = true;
+    }
+    VTPM_TRY(const auto frame, answer(patience));
+    asked_ = false;
     const auto reply = reply_in(frame);
     if (!reply) {
         auto newer = std::exchange(pending_, {});
@@ -123,7 +128,7 @@ Result<void> StateClient::send_unanswered() {
     return {};
 }
 
-Result<wire::Frame> StateClient::exchange_unanswered() {
+Result<void> StateClient::ask() {
     wire::proto::EngineRequest request;
     auto& commit = *request.mutable_commit();
     commit.set_sequence(sequence_);
@@ -143,8 +148,24 @@ Result<wire::Frame> StateClient::exchange_unanswered() {
         const auto content = change.content->view();
         out = std::copy(content.begin(), content.end(), out);
     }
-    VTPM_CHECK(channel_.send(request, payload.view()));
-    return channel_.receive(answer_time);
+    return channel_.send(request, payload.view());
+}
+
+// A receive that ran into its time-out would leave the channel at an unknown place.
+Result<wire::Frame> StateClient::answer(Patience patience) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    pollfd wanted{channel_.fd(), POLLIN, 0};
+    for (;;) {
+        const auto left = std::chrono::ceil<Patience>(end - std::chrono::steady_clock::now());
+        const auto milliseconds = static_cast<int>(std::max<Patience::rep>(left.count(), 0));
+        const int ready = ::poll(&wanted, 1, milliseconds);
+        if (ready > 0)
+            return channel_.receive(longest_patience);
+        if (ready == 0)
+            return fail(Errc::timeout, NextAction::retry, "vtpmmgrd has not answered yet");
+        if (errno != EINTR)
+            return fail_errno("poll", errno);
+    }
 }
 
 }  // namespace vtpm::engine_program

@@ -2,9 +2,11 @@
 //
 // A channel that breaks leaves a commit of which nobody knows whether it is on the disk. On the
 // next channel exactly this commit is repeated first: the vault knows it again if it has it. What
-// has changed since goes out after it. One thread.
+// has changed since goes out after it. So it does when the answer to a commit is late: the next
+// call waits for that answer, and does not ask again. One thread.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -24,6 +26,11 @@ struct LoadedState {
 
 class StateClient {
   public:
+    using Patience = std::chrono::milliseconds;
+    // A commit takes well under a millisecond; a minute means that the manager hangs. Longer than
+    // any pause of the disk that is not a fault.
+    static constexpr Patience longest_patience{60'000};
+
     // Asked for another channel when the one there is breaks: none, or none soon enough.
     using Replacement = std::function<std::optional<Fd>()>;
 
@@ -33,23 +40,26 @@ class StateClient {
     Result<LoadedState> load();
 
     // Makes these changes, and any that an earlier commit could not, durable. After an error they
-    // stay with us for the next call.
-    Result<void> commit(std::vector<engine::StateBlob> changes);
+    // stay with us for the next call. Errc::timeout: nobody knows yet; on the way they are.
+    Result<void> commit(std::vector<engine::StateBlob> changes,
+                        Patience patience = longest_patience);
     bool has_pending() const { return !pending_.empty() || !unanswered_.empty(); }
 
     // Goes on with this channel, and commits what is owed.
-    Result<void> attach(Fd socket);
+    Result<void> attach(Fd socket, Patience patience);
 
   private:
     void remember(std::vector<engine::StateBlob> changes);
-    Result<void> send_owed();
-    Result<void> send_unanswered();
-    Result<wire::Frame> exchange_unanswered();
+    Result<void> send_owed(Patience patience);
+    Result<void> send_unanswered(Patience patience);
+    Result<void> ask();
+    Result<wire::Frame> answer(Patience patience);
 
     wire::Channel channel_;
     std::uint64_t sequence_ = 0;
     std::vector<engine::StateBlob> unanswered_;  // sent after sequence_; its answer is not here
     std::vector<engine::StateBlob> pending_;     // what became different since
+    bool asked_ = false;                         // unanswered_ went out on this channel
     Replacement replacement_;
 };
 

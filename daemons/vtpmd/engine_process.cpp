@@ -126,6 +126,7 @@ Result<EngineProcess> EngineProcess::start(const std::string& program,
 
 EngineProcess::EngineProcess(EngineProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
+      was_killed_(other.was_killed_),
       channel_(std::move(other.channel_)),
       ready_(std::move(other.ready_)) {}
 
@@ -141,7 +142,8 @@ std::string EngineProcess::end() {
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
-    if (WIFSIGNALED(status))
+    was_killed_ = WIFSIGNALED(status);
+    if (was_killed_)
         return "killed by signal " + std::to_string(WTERMSIG(status));
     return "exited with " + std::to_string(WEXITSTATUS(status));
 }

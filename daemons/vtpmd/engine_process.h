@@ -47,6 +47,8 @@ class EngineProcess {
 
     // Kills it if it still runs, and says how it ended: "exited with 1", "killed by signal 9".
     std::string end();
+    // After end(): by a signal. Not one that ended by itself.
+    bool was_killed() const { return was_killed_; }
 
     int fd() const { return channel_.fd(); }
     wire::Channel& channel() { return channel_; }
@@ -57,6 +59,7 @@ class EngineProcess {
                               wire::proto::Report::BodyCase expected);
 
     pid_t pid_;
+    bool was_killed_ = false;
     wire::Channel channel_;
     std::optional<wire::proto::Ready> ready_;
 };

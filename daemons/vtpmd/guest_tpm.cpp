@@ -45,6 +45,7 @@ Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
         take_over();
     VTPM_CHECK(start_engine(ring));
     ring_ = ring;
+    fruitless_ = 0;
     return {};
 }
 
@@ -130,6 +131,7 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
     volatile_state_ = SecretBytes();
     power_ = Power::on;
     ready_ = true;
+    crashes_ = 0;
     spdlog::info("instance {} ({}): TPM {} {} for domain {} in {} ms", uuid_.to_string(),
                  instance_.name, tpm::to_string(instance_.tpm),
                  ready.manufactured() ? "manufactured and started"
@@ -158,24 +160,40 @@ void GuestTpm::engine_died(const std::string& why) {
     engine_->drain();
     note_ready();
     const std::string how = engine_->end();
+    const bool crashed = engine_->was_killed();
     give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
-    if (std::exchange(ready_, false))
+    fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
+    if (std::exchange(ready_, false)) {
         lose_power("its engine died");
+    } else if (crashed && power_ != Power::failed && ++crashes_ == max_crashes) {
+        fail_until_power_off("no engine gets it started, " + std::to_string(crashes_) +
+                             " have died of it one after another");
+        fruitless_ = 0;
+    }
     const auto now = Clock::now();
     if (ring_)
-        retry_at_ =
-            power_ == Power::failed ? std::max(now, deaths_.allowed_from()) : now + retry_interval;
+        retry_at_ = next_engine_at(now);
     deaths_.take(now);
 }
 
+GuestTpm::Clock::time_point GuestTpm::next_engine_at(Clock::time_point now) const {
+    if (fruitless_ > 0)
+        return now + retry_interval * (1U << std::min(fruitless_ - 1, max_doublings));
+    return power_ == Power::failed ? std::max(now, deaths_.allowed_from()) : now + retry_interval;
+}
+
 void GuestTpm::lose_power(const std::string& why) {
+    fail_until_power_off(why + ", and with it the PCRs of this boot");
+}
+
+void GuestTpm::fail_until_power_off(const std::string& why) {
     power_ = Power::failed;
     volatile_state_ = SecretBytes();
     spdlog::error(
-        "instance {} ({}): {}, and with it the PCRs of this boot; domain {} gets a TPM in "
-        "failure mode until it is shut down and started again",
+        "instance {} ({}): {}; domain {} gets a TPM in failure mode until it is shut down and "
+        "started again",
         uuid_.to_string(), instance_.name, why, guest_.domain);
 }
 
@@ -243,6 +261,7 @@ void GuestTpm::power_off(const xen::DomainLife& last) {
     if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
         end_engine();
     power_ = Power::off;
+    crashes_ = 0;
     resume_.reset();
     if (!last.can_act())  // else the device was detached, and the domain lives on
         life_record_.remove();

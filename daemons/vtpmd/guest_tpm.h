@@ -8,7 +8,11 @@
 //        from the save file of this suspend, and for no other (docs/decisions/0009).
 //
 // An engine that dies before it is ready has answered nothing: nothing is lost, what it was given
-// is still here, and another may be started. Once it was ready, its death loses the PCRs.
+// is still here, and another may be started; later and later, if none gets ready on this
+// connection. One that cannot map what the guest offers ends by itself. One that is killed may have
+// died of what it was given (a state at which libtpms crashes): after some of these in a row,
+// whatever the guest did meanwhile, it gets a TPM in failure mode. Once it was ready, its death
+// loses the PCRs.
 //
 // Called by BackDevice (see BackDeviceOwner) and by the main loop, on one thread.
 #pragma once
@@ -68,6 +72,10 @@ class GuestTpm : public xen::BackDeviceOwner {
   private:
     enum class Power { off, on, failed };
     static constexpr std::chrono::seconds retry_interval{3};
+    // After 3, 6 and 12 s more: well within the 120 s that a guest's driver waits for its first
+    // answer.
+    static constexpr int max_crashes = 4;
+    static constexpr unsigned max_doublings = 5;
     static constexpr std::chrono::milliseconds manager_interval{300};
     // A manager that has just started may be busy; libxl waits 10 s for us.
     static constexpr std::chrono::seconds hold_patience{3};
@@ -84,7 +92,9 @@ class GuestTpm : public xen::BackDeviceOwner {
     void became_ready(const wire::proto::Ready& ready);
     void not_started(const wire::proto::Failure& failure);
     void engine_died(const std::string& why);
+    Clock::time_point next_engine_at(Clock::time_point now) const;
     void lose_power(const std::string& why);
+    void fail_until_power_off(const std::string& why);
     void end_engine();
     bool suspend(const xen::DomainLife& last);
     Result<void> suspend_engine(std::uint64_t label);
@@ -106,6 +116,8 @@ class GuestTpm : public xen::BackDeviceOwner {
     std::optional<EngineProcess> engine_;
     bool reported_failure_ = false;  // by this engine
     RateBound deaths_{2, retry_interval};
+    int crashes_ = 0;             // engines in a row that were killed before they were ready
+    unsigned fruitless_ = 0;      // engines in a row of this connection that never served
     int taken_by_other_ = 0;      // times in a row that we found our instance in another's hands
     SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
     std::optional<Clock::time_point> retry_at_;

@@ -1,9 +1,13 @@
 #include "vtpm/base/log.h"
 
+#include <poll.h>
+#include <spdlog/details/null_mutex.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <memory>
 
@@ -40,11 +44,43 @@ class Priority : public spdlog::custom_flag_formatter {
     }
 };
 
+// A journal that stands still, on a full disk say, must not make us stand still as well: a line
+// that it does not take at once is lost, and counted. One write a line: there is room for so much
+// where there is room for a byte, in a socket as in a pipe (PIPE_BUF).
+class ImpatientSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+  protected:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        if (lost_ > 0 && write_line(spdlog::details::log_msg(
+                             message.logger_name, spdlog::level::warn,
+                             std::to_string(lost_) + " lines before this one were lost: nobody "
+                                                     "took them")))
+            lost_ = 0;
+        if (lost_ > 0 || !write_line(message))
+            ++lost_;
+    }
+    void flush_() override {}
+
+  private:
+    bool write_line(const spdlog::details::log_msg& message) {
+        spdlog::memory_buf_t line;
+        formatter_->format(message, line);
+        pollfd out{STDERR_FILENO, POLLOUT, 0};
+        if (::poll(&out, 1, 0) != 1 || (out.revents & POLLOUT) == 0)
+            return false;
+        ssize_t done = 0;
+        do {
+            done = ::write(STDERR_FILENO, line.data(), line.size());
+        } while (done < 0 && errno == EINTR);
+        return done > 0;
+    }
+
+    std::uint64_t lost_ = 0;
+};
+
 }  // namespace
 
 void init(const std::string& program) {
-    auto logger = std::make_shared<spdlog::logger>(
-        program, std::make_shared<spdlog::sinks::stderr_sink_st>());
+    auto logger = std::make_shared<spdlog::logger>(program, std::make_shared<ImpatientSink>());
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;
     formatter->add_flag<Priority>('*').set_pattern(journal ? "%*%v" : "%n[%P] %l: %v");

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "vtpm/jail/sanitizer.h"
+
 namespace vtpm::jail {
 namespace {
 
@@ -90,9 +92,11 @@ Result<void> empty_namespaces() {
 }
 
 Result<void> limit_resources(std::size_t data_bytes) {
-    VTPM_CHECK(limit(RLIMIT_DATA, data_bytes, "RLIMIT_DATA"));
+    if constexpr (!sanitized) {
+        VTPM_CHECK(limit(RLIMIT_DATA, data_bytes, "RLIMIT_DATA"));
+        VTPM_CHECK(limit(RLIMIT_AS, data_bytes + address_space, "RLIMIT_AS"));
+    }
     VTPM_CHECK(limit(RLIMIT_STACK, stack_bytes, "RLIMIT_STACK"));
-    VTPM_CHECK(limit(RLIMIT_AS, data_bytes + address_space, "RLIMIT_AS"));
     VTPM_CHECK(limit(RLIMIT_NPROC, max_threads, "RLIMIT_NPROC"));
     VTPM_CHECK(limit(RLIMIT_FSIZE, 0, "RLIMIT_FSIZE"));
     VTPM_CHECK(limit(RLIMIT_NOFILE, 16, "RLIMIT_NOFILE"));

@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "vtpm/jail/sanitizer.h"
+
 namespace vtpm::jail {
 namespace {
 
@@ -49,6 +51,8 @@ Result<void> install_filter(std::span<const AllowedCall> calls) {
         return fail_errno("seccomp BADARCH", -set);
     }
     for (const auto& call : calls)
+        VTPM_CHECK(allow(context.get(), call));
+    for (const auto& call : calls_of_sanitizers())
         VTPM_CHECK(allow(context.get(), call));
     if (const int loaded = seccomp_load(context.get()); loaded < 0) {
         return fail_errno("seccomp_load", -loaded);

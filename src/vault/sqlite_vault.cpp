@@ -169,6 +169,7 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
         return change.also ? change.also() : Result<void>();
     };
     VTPM_CHECK(open.instances->commit_all(std::move(change.rows), beside, write_all));
+    reason_.reset();
     if (change.record)
         disk_->record = std::move(*change.record);
     disk_->groups = std::move(groups);

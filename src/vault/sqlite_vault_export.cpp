@@ -83,7 +83,8 @@ Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_
     const Hash hash = sha256(ticket_bytes);
     if (!row->exported()) {
         VTPM_CHECK(part_with(*row, ticket, hash));
-    } else if (const auto move = Move::parse(row->move); !move || move->ticket != hash) {
+    } else if (const auto move = Move::parse(row->move);
+               !move || !equal_constant_time(move->ticket, hash)) {
         return fail(Errc::already_exists, exported_away(*row).context +
                                               ". The package is given again for the ticket it "
                                               "was made for, and for no other");

@@ -15,7 +15,7 @@ bool expired(const OpenTicket& ticket, std::int64_t now) {
 Result<std::vector<OpenTicket>> use_ticket(std::vector<OpenTicket> tickets,
                                            const PackageHeader& header) {
     const auto ticket = std::find_if(tickets.begin(), tickets.end(), [&](const auto& open) {
-        return open.nonce == header.nonce && open.group == header.facts.group;
+        return equal_constant_time(open.nonce, header.nonce) && open.group == header.facts.group;
     });
     if (ticket == tickets.end())
         return fail(Errc::not_found,

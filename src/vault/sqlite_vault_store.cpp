@@ -200,9 +200,12 @@ std::vector<Result<std::uint64_t>> SqliteVault::store_all(std::span<const StoreR
                 synced.push_back(change.row.facts.uuid);
         }
         if (const auto done = (*open)->instances->commit_all(std::move(batch.changes)); !done) {
+            reason_ = Error{done.error().code, done.error().next,
+                            "the last write did not reach the disk: " + done.error().context};
             batch.refuse(batch.waiting, done.error());
             return std::move(batch.answers);
         }
+        reason_.reset();  // which was about an earlier write: the vault is open
         (*open)->unproven.insert(synced.begin(), synced.end());
         (*open)->epochs->wrote(unix_seconds(), !synced.empty(), writes);
     }

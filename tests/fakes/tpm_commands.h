@@ -23,6 +23,32 @@ inline Bytes pcr_read(std::uint32_t pcr) {
 inline Bytes extend(std::uint32_t pcr, std::uint8_t filler) {
     return command(0xC1, 0x14, ByteWriter().u32(pcr).bytes(Bytes(20, filler)).take());
 }
+inline constexpr std::uint32_t nv_index = 0x00011101;
+
+// Without an owner a TPM takes these two as they are, but no more than 64 writes.
+inline Bytes nv_define(std::uint32_t size) {
+    const Bytes unbound =
+        ByteWriter().u16(3).bytes(Bytes(3, 0)).u8(0x1F).bytes(Bytes(20, 0)).take();
+    return command(0xC1, 0xCC,
+                   ByteWriter()
+                       .u16(0x18)  // TPM_TAG_NV_DATA_PUBLIC
+                       .u32(nv_index)
+                       .bytes(unbound)
+                       .bytes(unbound)
+                       .u16(0x17)  // TPM_TAG_NV_ATTRIBUTES
+                       .u32(1)     // TPM_NV_PER_PPWRITE
+                       .bytes(Bytes(3, 0))
+                       .u32(size)
+                       .bytes(Bytes(20, 0))
+                       .take());
+}
+inline Bytes nv_write(const Bytes& data) {
+    const auto size = static_cast<std::uint32_t>(data.size());
+    return command(0xC1, 0xCD, ByteWriter().u32(nv_index).u32(0).u32(size).bytes(data).take());
+}
+inline Bytes nv_read(std::uint32_t size) {
+    return command(0xC1, 0xCF, ByteWriter().u32(nv_index).u32(0).u32(size).take());
+}
 inline Bytes read_pubek() {
     return command(0xC1, 0x7C, Bytes(20, 0));
 }

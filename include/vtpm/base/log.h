@@ -1,6 +1,6 @@
 // Logging of the daemons: to standard error, one line an event, with the priority prefix that
-// journald reads (sd-daemon(3)) when standard error is the journal. Rooms stay silent; only code in
-// daemons/ logs. Never log payloads: sizes, codes and names only.
+// journald reads (sd-daemon(3)), if it is the journal; what that does not take at once is lost, and
+// counted. Only code in daemons/ logs. Never log payloads: sizes, codes and names only. One thread.
 #pragma once
 
 #include <spdlog/spdlog.h>

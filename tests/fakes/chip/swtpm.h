@@ -86,6 +86,8 @@ class Swtpm {
 
     std::filesystem::path socket() const { return directory_ / "sock"; }
     std::string tcti() const { return "swtpm:path=" + socket().string(); }
+    // It answers nothing, or goes on where it was.
+    void hang(bool hang) const { ::kill(pid_, hang ? SIGSTOP : SIGCONT); }
 
     void start() {
         if (pid_ > 0)

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "vtpm/jail/sanitizer.h"
 #include "vtpm/wire/channel.h"
 
 namespace vtpm::fakes {
@@ -39,7 +40,7 @@ SimHost::SimHost(bool tapped)
     std::filesystem::create_directory(directory() / "run");
     std::ofstream(directory() / "manager.toml")
         << "tcti = \"" << (tap_ ? tap_->tcti() : chip_.tcti()) << "\"\n"
-        << "state_dir = \"" << (directory() / "vault").string() << "\"\n"
+        << "state_dir = \"" << vault().string() << "\"\n"
         << "socket = \"" << socket() << "\"\n";
     start_manager();
     wire::proto::Request request;
@@ -50,7 +51,8 @@ SimHost::SimHost(bool tapped)
 void SimHost::start_manager() {
     manager_.reset();
     manager_.emplace(
-        as_unit("vtpmmgrd", {VTPM_MANAGER, "--config", (directory() / "manager.toml").string()}));
+        as_unit("vtpmmgrd", {VTPM_MANAGER, "--config", (directory() / "manager.toml").string()}),
+        manager_environment_);
     for (int i = 0; i < 1000; ++i) {
         if (connect_to(socket()).valid())
             return;
@@ -101,6 +103,11 @@ std::vector<std::string> SimHost::doorman_command(const std::string& device) con
                               "--run-dir", (directory() / "run").string()});
 }
 
+std::vector<std::string> SimHost::clock_from(const std::filesystem::path& file) {
+    return {std::string("LD_PRELOAD=") + SIMXEN_LIBRARIES + "/jumping_clock.so",
+            "VTPM_TEST_CLOCK=" + file.string()};
+}
+
 // As the unit's LimitMEMLOCK=infinity, without which an engine that is no longer root cannot map
 // another byte.
 bool SimHost::locks_memory() {
@@ -111,7 +118,7 @@ bool SimHost::locks_memory() {
 
 std::vector<std::string> SimHost::environment() {
     std::vector<std::string> variables = {std::string("LD_LIBRARY_PATH=") + SIMXEN_LIBRARIES};
-    if (!locks_memory())
+    if (!locks_memory() && !jail::sanitized)  // a sanitizer's mlockall() locks nothing
         variables.push_back(std::string("LD_PRELOAD=") + SIMXEN_LIBRARIES + "/unlocked.so");
     return variables;
 }

@@ -33,12 +33,20 @@ class SimHost {
 
     void kill_manager() { manager_->kill(); }
     void start_manager();
+    // What the next vtpmmgrd finds in its environment besides: "NAME=value".
+    void set_manager_environment(std::vector<std::string> variables) {
+        manager_environment_ = std::move(variables);
+    }
+    Swtpm& chip() { return chip_; }
+    std::filesystem::path vault() const { return directory() / "vault"; }
 
     // The command line and the environment in which the daemons run on the simulated Xen.
     std::vector<std::string> doorman_command(const std::string& device) const;
     static std::vector<std::string> environment();
     // What the next vtpmds start in the place of vtpm-engine.
     void set_engine(std::string program) { engine_ = std::move(program); }
+    // For set_manager_environment(): the clock is off by as many seconds as the file says, as text.
+    static std::vector<std::string> clock_from(const std::filesystem::path& file);
     // False where RLIMIT_MEMLOCK is small and cannot be raised: then engines run without
     // mlockall(), which is all that differs from the real ones.
     static bool locks_memory();
@@ -53,6 +61,7 @@ class SimHost {
     std::atomic<std::uint64_t> chip_commands_ = 0;
     std::optional<SocketTap> tap_;
     std::optional<Child> manager_;
+    std::vector<std::string> manager_environment_;
     std::string engine_;
     unsigned created_ = 0;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <iostream>
 #include <sstream>
 
 #include "escapes.h"
@@ -24,7 +25,14 @@ class Journal {
     }
     Journal(const Journal&) = delete;
     Journal& operator=(const Journal&) = delete;
-    ~Journal() { ::dup2(before_.get(), 2); }
+    // What a sanitizer had to say is not to be lost with the file.
+    ~Journal() {
+        ::dup2(before_.get(), 2);
+        for (const auto* words : {"Sanitizer: ", "runtime error: "}) {
+            for (const auto& line : lines(words))
+                std::cerr << line << '\n';
+        }
+    }
 
     std::string text() const {
         std::ostringstream all;

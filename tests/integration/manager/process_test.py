@@ -44,6 +44,7 @@ class Process(rig.RigTest):
             self.assertEqual(path.stat().st_mode & 0o7777, 0o600, path)
         self.assertEqual(self.manager.socket.stat().st_mode & 0o7777, 0o600)
 
+    @unittest.skipIf(rig.SANITIZED, "a sanitizer's mlockall() locks nothing")
     def test_memory_is_locked_and_never_dumped(self):
         status = self.status()
         self.assertGreater(int(status["VmLck"].split()[0]), 0)

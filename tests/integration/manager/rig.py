@@ -7,6 +7,7 @@ programs.
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,9 @@ PROGRAMS = Path(os.environ.get("VTPM_DAEMONS",
                                Path(__file__).parents[3] / "build/dev/daemons")).resolve()
 VTPMCTL = PROGRAMS / "vtpmctl"
 
+# What a manager of a sanitizers' build says when something is found in it.
+SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: ")
+SANITIZED = bool(os.environ.get("VTPM_SANITIZED"))
 # vtpmctl(8), EXIT STATUS.
 DONE, REFUSED, BAD_COMMAND, NO_MANAGER, LOCKED, NOT_FOUND, IN_USE = range(7)
 
@@ -147,6 +151,8 @@ class RigTest(unittest.TestCase):
     def _end(self):
         if self.manager.running():
             self.manager.kill()
+        found = SANITIZER.search(self.manager.text())
+        self.assertIsNone(found, self.manager.text()[found.start():] if found else "")
 
     def new_chip(self, state):
         chip = Chip(self.directory, state)

@@ -130,7 +130,7 @@ void use(SimGuest& guest, const Marks& marks) {
 
 }  // namespace
 
-TEST_CASE("a guest's bytes are in no log, and in no memory once they have no use") {
+TEST_CASE("a guest's bytes are in no log, and in no memory once they have no use", "[memory]") {
     const TemporaryDirectory directory;
     const Overheard overheard(directory.path() / "log");
     const Marks marks;

@@ -22,6 +22,7 @@ void silent(Cheater& guest, Milliseconds time, Tally& tally);      // no event f
 void orders(Cheater& guest, Milliseconds time, Tally& tally);    // 3, 4, 5, 6, 1 in every order
 void rewrites(Cheater& guest, Milliseconds time, Tally& tally);  // ring-ref and event-channel
 void grants(Cheater& guest, Milliseconds time, Tally& tally);    // revoked, wrong, read-only
+void entries(Cheater& guest, Milliseconds time, Tally& tally);   // the table, while it is mapped
 
 // An honest guest's latencies at /dev/tpm0 (measure.cpp)
 void measure(Milliseconds time, Tally& tally);

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace vtpm::cheat {
@@ -47,6 +48,7 @@ Result<xen::GrantedPage> RawGrants::share(xen::DomainId peer) {
     std::memset(memory, 0, xen::tpmif::page_size);
     raw_ = static_cast<std::uint8_t*>(memory);
     index_ = page.index;
+    ref_ = page.ref;
     auto unmap = [this, index = page.index](void* mapped) {
         if (mapped == std::exchange(revoked_, nullptr))
             return;
@@ -65,6 +67,16 @@ Result<void> RawGrants::revoke() {
     ::munmap(raw_, xen::tpmif::page_size);
     revoked_ = std::exchange(raw_, nullptr);
     return release(index_);
+}
+
+Result<void> write_entry(std::uint32_t ref, std::uint16_t flags, xen::DomainId peer,
+                         std::uint32_t frame_of) {
+    const Fd file(::open("/sys/module/grant_entries/parameters/entry", O_WRONLY | O_CLOEXEC));
+    if (!file.valid())
+        return fail_errno("the module that writes grants", errno);
+    const std::string text = std::to_string(ref) + " " + std::to_string(flags) + " " +
+                             std::to_string(peer) + " " + std::to_string(frame_of);
+    return write_all(file.get(), as_bytes(text));
 }
 
 }  // namespace vtpm::cheat

@@ -1,6 +1,7 @@
 // RawGrants: GrantShare straight on /dev/xen/gntalloc, for a guest that keeps no rules: its pages
 // are there to be scribbled on, can be granted read-only or to the wrong domain, and revoked while
-// the other side has them mapped.
+// the other side has them mapped: as far as Linux does that, and by writing the table itself, which
+// Linux never would (module/grant_entries.c).
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,7 @@ class RawGrants final : public xen::GrantShare {
     Result<void> revoke();
 
     std::uint8_t* raw() const { return raw_; }  // of the page that was shared last
+    std::uint32_t ref() const { return ref_; }  // and its grant
 
   private:
     struct Allocated {
@@ -36,7 +38,13 @@ class RawGrants final : public xen::GrantShare {
     Fd device_;
     std::uint8_t* raw_ = nullptr;
     std::uint64_t index_ = 0;
+    std::uint32_t ref_ = 0;
     void* revoked_ = nullptr;  // the owner of its MappedPage does not know yet
 };
+
+// The entry of the guest's grant table, at once, whoever has the page mapped. Its page becomes that
+// of the entry `frame_of`.
+Result<void> write_entry(std::uint32_t ref, std::uint16_t flags, xen::DomainId peer,
+                         std::uint32_t frame_of);
 
 }  // namespace vtpm::cheat

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "cheats.h"
+#include "fakes/tpm_commands.h"
 
 namespace vtpm::cheat {
 namespace {
@@ -73,6 +74,43 @@ void grants(Cheater& guest, Milliseconds time, Tally& tally) {
         std::this_thread::sleep_for(one_connection);
     }
     tally["rounds"] = std::to_string(rounds);
+}
+
+// While its page is mapped and in use: the grant is gone, then it is another domain's, then another
+// page's, then read-only; a command in each of these, and the end of a connection in one of them.
+void entries(Cheater& guest, Milliseconds time, Tally& tally) {
+    struct Entry {
+        std::uint16_t flags;
+        xen::DomainId peer;
+        bool other_page;
+    };
+    // Xen's public/grant_table.h: GTF_invalid, GTF_permit_access, GTF_readonly.
+    constexpr std::uint16_t none = 0;
+    constexpr std::uint16_t permit = 1;
+    constexpr std::uint16_t read_only = permit | 4;
+    const auto other = guest.grants().grant(0, Access::read_write);
+    if (!other)
+        throw std::runtime_error(other.error().context);
+    const auto end = Clock::now() + time;
+    unsigned rounds = 0;
+    unsigned unanswered = 0;
+    for (; rounds == 0 || Clock::now() < end; ++rounds) {
+        for (const auto& lie : {Entry{none, 0, false}, Entry{permit, 1, false},
+                                Entry{permit, 0, true}, Entry{read_only, 0, false}}) {
+            guest.connect();
+            const auto ref = guest.grants().ref();
+            required(write_entry(ref, lie.flags, lie.peer, lie.other_page ? *other : ref));
+            for (int i = 0; i < 20; ++i) {
+                guest.ring();
+                unanswered += guest.transmit(tpm_commands::v20::get_random(16)).empty() ? 1U : 0U;
+            }
+            // The engine lets go of a grant that is not there any more.
+            required(guest.device().close(std::chrono::seconds(60)));
+            std::this_thread::sleep_for(one_connection);
+        }
+    }
+    tally["rounds"] = std::to_string(rounds);
+    tally["unanswered"] = std::to_string(unanswered);
 }
 
 }  // namespace vtpm::cheat

@@ -30,10 +30,12 @@ MAX_MANAGER = 0.2
 # All of dom0 with its kernel, beyond what the honest guest and the lab cost: that processor, and xenstored.
 MAX_DOM0 = 1.5
 MAX_LINES_A_MINUTE = 300
+# What systemd/vtpmd@.service says, as the kernel holds the cheat's vtpmd and engine to it.
+BOUNDS = {"memory.max": str(256 << 20), "memory.swap.max": "0", "pids.max": "32", "cpu.max": "100000 100000"}
 # The longest that any of the product's processes waits for anything is 60 s.
 PAUSED_S = 90
 CHEATS = ("storm", "storm-rsa", "flood", "lengths", "states", "headers", "localities", "pages", "silent", "orders",
-          "rewrites", "grants")
+          "rewrites", "grants", "entries")
 UNBIND = "cd $(dirname /sys/bus/xen/drivers/*/vtpm-0) && echo vtpm-0 >unbind"
 # Localities 0 to 3 are the guest's; extra pages are nobody's.
 GOOD_VALUES = {"localities": 4, "pages": 1}
@@ -120,6 +122,7 @@ def run(lab: Lab) -> None:
     _measure_quiet(bench)
     for name in CHEATS:
         _cheat(bench, name)
+    _check_bounds(bench)
     _destroy_while_a_key_is_made(bench)
     _wake_up(bench, paused)
     _check_reboot(bench, "cheat")
@@ -161,6 +164,14 @@ def _check_load(bench: Bench, name: str, load: Load) -> None:
     bench.check(load.manager <= MAX_MANAGER, f"{name}: vtpmmgrd took {load.manager:.0%} of a processor")
     bench.check(load.dom0 <= bench.quiet_dom0 + MAX_DOM0, f"{name}: all of dom0 took {load.dom0:.0%} of a processor")
     bench.check(load.lines <= MAX_LINES_A_MINUTE, f"{name}: {load.lines:.0f} log lines a minute")
+
+
+def _check_bounds(bench: Bench) -> None:
+    unit = vtpm.unit(bench.cheat.domid)
+    group = f"/sys/fs/cgroup$(systemctl show --value -p ControlGroup {unit})"
+    held = {name: bench.lab.check(f"cat {group}/{name}").strip() for name in BOUNDS}
+    bench.check(held == BOUNDS, f"the unit's bounds are {held}")
+    step(f"  {unit} has had {int(bench.lab.check(f'cat {group}/memory.peak')) >> 20} MiB at most")
 
 
 def _check_own_tpm(bench: Bench, name: str, seen: Tally, log: str) -> None:

@@ -1,4 +1,4 @@
-"""The power fails while guests write, again and again: every acknowledged write is there, and nobody cries rollback."""
+"""The power fails, or dom0 crashes, while guests write: every acknowledged write is there, and nobody cries rollback."""
 
 import json
 import random
@@ -15,7 +15,8 @@ from xenlab.say import say, step, timed
 
 NEEDS_PRODUCT = True
 OWN_HOST = True
-CUTS = 3
+# The power, or what the dom0's kernel is made to do: a reset, a panic.
+ENDS = ("power", "power", "power", "b", "c")
 # Something else that writes, and never waits for the disk: what a power cut may lose, and in which order.
 NOISE = """head -c 1M /dev/zero > /root/noise; sync
 (while dd if=/dev/urandom of=/root/noise bs=4k count=1 seek=$((RANDOM % 256)) conv=notrunc oflag=direct; do :; done) \
@@ -69,19 +70,19 @@ def run(lab: Lab) -> None:
     loads = [Load(lab, "plain", ""), Load(lab, "synced", "--sync")]
     lab.shutdown()
     lost = 0
-    for cut in range(CUTS):
+    for end in ENDS:
         with timed("booting"):
             lab.boot(lossy=True)
         _check(lab, loads)
-        lost += _cut(lab, loads, cut)
+        lost += _cut(lab, loads, end)
     expect(lost > 0, "no power cut lost a write: nothing was tried")
     with timed("booting"):
         lab.boot()
     _check(lab, loads)
 
 
-def _cut(lab: Lab, loads: list[Load], number: int) -> int:
-    step(f"both guests write; power cut {number + 1} of {CUTS}")
+def _cut(lab: Lab, loads: list[Load], how: str) -> int:
+    step(f"both guests write; {'the power is cut' if how == 'power' else f'dom0 crashes: sysrq {how}'}")
     lab.check(NOISE)
     before = [load.acknowledged for load in loads]
     threads = [threading.Thread(target=load.write_on, daemon=True) for load in loads]
@@ -92,7 +93,11 @@ def _cut(lab: Lab, loads: list[Load], number: int) -> int:
     while min(load.acknowledged - then for load, then in zip(loads, before)) < enough:
         expect(time.monotonic() < end and all(thread.is_alive() for thread in threads), "a guest stopped to write")
         time.sleep(random.uniform(0.01, 0.2))
-    lost = lab.power_cut()
+    lost = 0
+    if how == "power":
+        lost = lab.power_cut()
+    else:
+        lab.crash(how)
     for thread in threads:
         thread.join(60)
         expect(not thread.is_alive(), "a guest goes on although its host is off")

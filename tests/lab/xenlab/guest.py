@@ -20,13 +20,13 @@ class GuestConfig:
     vtpm: str = ""
     memory_mib: int = 192
     ramdisk: str = "/srv/lab/initrd"
-    on_crash: str = "destroy"
+    on_crash: str = "destroy"  # and when a watchdog bites
 
     def text(self) -> str:
         """Returns it as xl reads it."""
         return (f'name="{self.name}"\ntype="{self.kind}"\nmemory={self.memory_mib}\nvcpus=1\n'
                 f'kernel="/srv/lab/vmlinux"\nramdisk="{self.ramdisk}"\nextra="console=hvc0"\n'
-                f'on_reboot="restart"\non_crash="{self.on_crash}"\n{self.vtpm}\n')
+                f'on_reboot="restart"\non_crash="{self.on_crash}"\non_watchdog="{self.on_crash}"\n{self.vtpm}\n')
 
 
 class Guest:

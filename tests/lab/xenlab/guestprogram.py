@@ -1,13 +1,16 @@
-"""Gets tests/lab/cheat into guests: builds it, and makes an initramfs for them that has it."""
+"""Gets tests/lab/cheat into guests: builds it and its kernel module, and makes an initramfs for them that has both."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
+from . import cache
 from .lab import Lab
 from .say import timed
 
 TREE = Path(__file__).resolve().parents[3]
 PROGRAM = "lab-cheat"
+MODULE = "grant_entries"
 INITRD = "/run/lab/initrd-cheat"
 # The guest's kernel is the dom0's, and its libraries come from there as well. The kernel unpacks one archive
 # after the other. Not made in /run, where nothing may be executed, not even by ldd.
@@ -20,6 +23,7 @@ for library in $libraries; do
 done
 cp $(modinfo -n xen-evtchn) lib/modules/90-xen-evtchn.ko
 cp $(modinfo -n xen-gntalloc) lib/modules/91-xen-gntalloc.ko
+cp /run/lab/{MODULE}.ko lib/modules/92-{MODULE}.ko
 {{ cat /srv/lab/initrd; find . | cpio --quiet -o -H newc -R 0:0; }} >{INITRD}
 rm -rf /dev/shm/extra
 """
@@ -28,6 +32,8 @@ rm -rf /dev/shm/extra
 def install(lab: Lab) -> str:
     """Returns the path, in the dom0, of an initramfs whose guests have the program in their PATH."""
     lab.agent.put(f"/run/lab/{PROGRAM}", _build().read_bytes(), 0o755)
+    module = _module(lab.check("uname -r").strip())
+    lab.agent.put(f"/run/lab/{MODULE}.ko", module.read_bytes(), 0o644)
     lab.check(MAKE_INITRD)
     return INITRD
 
@@ -40,7 +46,31 @@ def _build() -> Path:
     with timed(f"building {PROGRAM}"):
         subprocess.run([TREE / "tests/deps"], check=True, stdout=subprocess.DEVNULL)
         for command in (configure, build):
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            if done.returncode != 0:
-                raise RuntimeError(f"{PROGRAM} could not be built:\n{done.stdout[-3000:]}")
+            _run(command, f"{PROGRAM} could not be built")
     return directory / "tests/lab/cheat" / PROGRAM
+
+
+def _module(kernel: str) -> Path:
+    """The module for a guest's kernel, which is the dom0's. Kept, for apt has that kernel's headers only for some time."""
+    source = TREE / "tests/lab/cheat/module"
+
+    def build(directory: Path) -> None:
+        headers = Path(f"/usr/src/linux-headers-{kernel}")
+        install = ["apt-get", "-qy", "install", "--no-install-recommends", headers.name, "make"]
+        with timed(f"building {MODULE} for {kernel}"):
+            if not headers.is_dir():
+                subprocess.run(["apt-get", "-qq", "update"], stdout=subprocess.DEVNULL, check=False)
+                _run(install, f"{headers.name} is not to be had; if apt has a newer kernel only, then remove {cache.root()}/"
+                              "tree-*, and the lab is built with that one")
+            shutil.copytree(source, directory / "source")
+            _run(["make", "-C", headers, f"M={directory}/source", "modules"], f"{MODULE} could not be built")
+        shutil.move(directory / f"source/{MODULE}.ko", directory)
+        shutil.rmtree(directory / "source")
+
+    return cache.get("module", cache.key_of(kernel, source), build) / f"{MODULE}.ko"
+
+
+def _run(command: list[str | Path], otherwise: str) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{otherwise}:\n{done.stdout[-3000:]}")

@@ -143,7 +143,7 @@ class Lab:
                      on_crash: str = "destroy") -> Guest:
         """Starts a guest and waits for its agent. vtpm: the line that `vtpmctl create` printed."""
         config = GuestConfig(name, kind, vtpm, ramdisk=ramdisk, on_crash=on_crash)
-        guest = self._start_guest(config)
+        guest = self.start_guest(config)
         try:
             if ready:
                 guest.wait_ready(timeout)
@@ -153,7 +153,7 @@ class Lab:
             say(f"  QEMU's emulation of nested SVM broke guest {name}, as it does now and then: starting it again")
             guest.wait_gone()
             self.guests.remove(guest)
-            guest = self._start_guest(config)
+            guest = self.start_guest(config)
             guest.wait_ready(timeout)
         return guest
 
@@ -164,7 +164,8 @@ class Lab:
         self.guests.append(guest)
         return guest
 
-    def _start_guest(self, config: GuestConfig) -> Guest:
+    def start_guest(self, config: GuestConfig) -> Guest:
+        """Runs `xl create` on a configuration, and expects it to work."""
         status, out = self.try_create(config)
         if status != 0:
             raise LabError(f"xl create {config.name} failed:\n{out}")
@@ -187,9 +188,10 @@ class Lab:
         self.guests.clear()
         self.check("xl list | awk 'NR > 1 && $2 != 0 {print $2}' | xargs -r -n1 xl destroy")
 
-    def shutdown(self) -> None:
-        """Switches the host off in an orderly way."""
-        self.destroy_guests()
+    def shutdown(self, destroy: bool = True) -> None:
+        """Switches the host off in an orderly way. destroy: False leaves the guests to the host."""
+        if destroy:
+            self.destroy_guests()
         self.sh("systemctl --no-block poweroff")
         if not self.machine.wait_off(OFF_S):
             raise LabError("the host did not switch itself off")
@@ -208,6 +210,14 @@ class Lab:
             lost = powercut.lose_unflushed(self.disk, self._write_log)
         self._forget_machine()
         return lost
+
+    def crash(self, trigger: str) -> None:
+        """Has the dom0's kernel panic ("c") or reset the machine ("b", see sysrq in the kernel's documentation), with
+        no word to anybody, and least of all to its disk."""
+        self.check(f"(sleep 0.3; echo {trigger} >/proc/sysrq-trigger) >/dev/null 2>&1 &")
+        if not self.machine.wait_off(OFF_S):
+            raise LabError(f"the dom0 did not crash by sysrq {trigger}")
+        self._forget_machine()
 
     def neighbour(self, name: str) -> "Lab":
         """Returns another host, off: a copy of this one's disk on a mainboard whose chip comes from the factory."""

@@ -54,6 +54,11 @@ class Machine:
         self._qemu.kill()
         self._wait_chip()
 
+    def hang_chip(self, hang: bool) -> None:
+        """Has the chip answer nothing, or go on where it was."""
+        if self._chip_process is not None:
+            self._chip_process.stop() if hang else self._chip_process.go_on()
+
     def _wait_chip(self) -> None:
         if self._chip_process is not None and not self._chip_process.wait(10):
             self._chip_process.kill()

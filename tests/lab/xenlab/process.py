@@ -33,6 +33,14 @@ class Process:
             return False
         return True
 
+    def stop(self) -> None:
+        """Holds it up until go_on()."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """See stop()."""
+        self._child.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Ends it at once."""
         self._child.kill()

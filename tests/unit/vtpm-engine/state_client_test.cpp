@@ -35,6 +35,7 @@ struct Scene {
                 if (!frame)
                     return;
                 const auto reply = carry_out(*frame);
+                const std::lock_guard busy(busy_disk);
                 if (i == answers || !channel.send(reply))
                     return;
             }
@@ -66,7 +67,7 @@ struct Scene {
     Result<void> write(std::uint8_t value) {
         std::vector<engine::StateBlob> changes;
         changes.push_back({StateKind::permanent, SecretBytes::copy_of(Bytes{value})});
-        return client.commit(std::move(changes));
+        return client.commit(std::move(changes), patience);
     }
 
     // Between two requests; what the manager's thread did before is seen.
@@ -76,6 +77,8 @@ struct Scene {
     }
 
     std::mutex guard;
+    std::mutex busy_disk;  // while it is held no answer goes out
+    std::chrono::milliseconds patience = 10s;
     std::atomic<std::uint64_t> sequence = 0;
     std::vector<Bytes> stored;
     std::atomic<bool> refuse = false;
@@ -92,7 +95,7 @@ TEST_CASE("a commit whose answer was lost is repeated as it was, before anything
     CHECK_FALSE(scene.write(3));
     CHECK_FALSE(scene.write(4));
     CHECK(scene.client.has_pending());
-    CHECK(scene.client.attach(scene.manager(9)));
+    CHECK(scene.client.attach(scene.manager(9), 10s));
     CHECK_FALSE(scene.client.has_pending());
     CHECK(scene.kept() == std::vector<Bytes>{{1}, {2}, {4}});
     CHECK(scene.write(5));
@@ -105,7 +108,7 @@ TEST_CASE("a commit that did not arrive is sent again") {
     CHECK_FALSE(scene.write(2));
     scene.kept().pop_back();
     --scene.sequence;
-    CHECK(scene.client.attach(scene.manager(9)));
+    CHECK(scene.client.attach(scene.manager(9), 10s));
     CHECK(scene.kept() == std::vector<Bytes>{{1}, {2}});
 }
 
@@ -121,7 +124,7 @@ TEST_CASE("where somebody else has written meanwhile nothing goes on") {
         ++scene.sequence;
     }
     const auto before = scene.kept();
-    CHECK_FALSE(scene.client.attach(scene.manager(9)));
+    CHECK_FALSE(scene.client.attach(scene.manager(9), 10s));
     CHECK_FALSE(scene.write(3));
     CHECK(scene.kept() == before);
     CHECK(scene.client.has_pending());
@@ -133,7 +136,7 @@ TEST_CASE("a commit that was refused is joined by later changes") {
     CHECK_FALSE(scene.write(1));
     scene.refuse = false;
     CHECK_FALSE(scene.write(2));  // carried out by a manager that dies
-    CHECK(scene.client.attach(scene.manager(9)));
+    CHECK(scene.client.attach(scene.manager(9), 10s));
     CHECK(scene.kept() == std::vector<Bytes>{{2}});
 }
 
@@ -150,4 +153,22 @@ TEST_CASE("a channel in the place of a lost one serves the same commit") {
     CHECK(scene.write(3));
     CHECK(asked == 1);
     CHECK(scene.kept() == std::vector<Bytes>{{1}, {2}, {3}});
+}
+
+TEST_CASE("an answer that is late is waited for, and nothing is asked twice") {
+    Scene scene;
+    REQUIRE(scene.client.attach(scene.manager(9), 10s));
+    scene.patience = 50ms;
+    scene.busy_disk.lock();
+    for (const std::uint8_t value : Bytes{1, 2, 3}) {
+        const auto written = scene.write(value);
+        REQUIRE_FALSE(written);
+        CHECK(written.error().code == Errc::timeout);
+        CHECK(scene.client.has_pending());
+    }
+    scene.patience = 10s;
+    scene.busy_disk.unlock();
+    CHECK(scene.write(4));
+    CHECK(scene.kept() == std::vector<Bytes>{{1}, {4}});
+    CHECK_FALSE(scene.client.has_pending());
 }

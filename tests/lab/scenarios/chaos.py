@@ -1,0 +1,196 @@
+"""Guests use their TPMs while anything may happen to them and to the daemons; what they were told is what there is.
+
+VTPM_CHAOS_SEED replays the events of a run, VTPM_CHAOS_GUESTS and VTPM_CHAOS_SECONDS make it larger.
+"""
+
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from xenlab import vtpm
+from xenlab.agent import LabError
+from xenlab.expect import Failure, expect, expect_equal
+from xenlab.guest import GuestConfig
+from xenlab.lab import Lab
+from xenlab.pcrs import PCR
+from xenlab.say import say, step
+from xenlab.tpm12 import Tpm12, Tpm12Error
+from xenlab.tpm20 import Tpm20, Tpm20Error
+
+NEEDS_PRODUCT = True
+OWN_HOST = True
+GUESTS = int(os.environ.get("VTPM_CHAOS_GUESTS", "3"))
+SECONDS = float(os.environ.get("VTPM_CHAOS_SECONDS", "120"))
+SEED = int(os.environ.get("VTPM_CHAOS_SEED", str(int(time.time()))))
+MEMORY_MIB = 160  # so that ten fit
+SIZE = 32
+INDEX = {"1.2": 0x00011101, "2.0": 0x1500101}
+HASH = {"1.2": hashlib.sha1, "2.0": hashlib.sha256}
+# A TPM 1.2 that nobody owns takes 64 writes in all.
+WRITES = {"1.2": 50, "2.0": 1 << 30}
+# That a write cannot be made durable now (TPM_IOERROR, TPM_RC_NV_UNAVAILABLE): the one error a guest may see.
+NOT_NOW = {"1.2": 0x1F, "2.0": 0x923}
+BACK = ("for i in $(seq 300); do for d in /dev/tpm[0-9]; do [ -c $d ] || continue; "
+        "[ $d = /dev/tpm0 ] || ln -sf $d /dev/tpm0; exit 0; done; sleep 0.2; done; exit 1")
+
+
+class Player:
+    """One guest that uses its TPM without a pause, and the log of it, folded into what the TPM must hold."""
+
+    def __init__(self, lab: Lab, number: int, seed: int) -> None:
+        self.lab = lab
+        self.version = ("1.2", "2.0")[number % 2]
+        self.random = random.Random(seed)
+        self.instance = vtpm.create(lab, f"player{number}", self.version)
+        self.config = GuestConfig(self.instance.name, "pv", self.instance.line, memory_mib=MEMORY_MIB)
+        self.there = threading.Lock()  # held by who uses the guest, or takes it away
+        self.failure = ""
+        self.commands = self.refused = self.writes = 0
+        self.create()
+        self.zero = self.pcr = self.tpm.pcr_read(PCR)
+        self.tpm.nv_define(INDEX[self.version], SIZE)
+        self.possible = [b""]
+        self.write()
+
+    def create(self) -> None:
+        """Starts the guest; its PCRs are new."""
+        self.guest = self.lab.start_guest(self.config)
+        self.guest.wait_ready(300)
+
+    def begin_anew(self) -> None:
+        """What the log says of PCRs is forgotten, and checked."""
+        expect_equal(self.tpm.pcr_read(PCR), self.zero, f"{self.instance.name}: PCR of a new life")
+        self.pcr = self.zero
+
+    @property
+    def tpm(self) -> Tpm12 | Tpm20:
+        """The TPM, by the program in the guest that sends bytes."""
+        kind = Tpm12 if self.version == "1.2" else Tpm20
+        return kind(lambda command: bytes.fromhex(self.guest.check(f"tpmraw {command.hex()}", 300)))
+
+    def extend(self) -> None:
+        """Extends the PCR, once."""
+        digest = self.random.randbytes(len(self.zero))
+        self.tpm.extend(PCR, digest)
+        self.pcr = HASH[self.version](self.pcr + digest).digest()
+
+    def write(self) -> None:
+        """Writes NV. What is refused may be there later, with a write that is not."""
+        if self.writes >= WRITES[self.version]:
+            return
+        self.writes += 1
+        value = self.random.randbytes(SIZE)
+        try:
+            self.tpm.nv_write(INDEX[self.version], value)
+            self.possible = [value]
+        except (Tpm12Error, Tpm20Error) as error:
+            expect_equal(error.code, NOT_NOW[self.version], f"{self.instance.name}: code of a write that was refused")
+            self.possible.append(value)
+            self.refused += 1
+
+    def check(self) -> None:
+        """The TPM holds what the log says."""
+        expect_equal(self.tpm.pcr_read(PCR), self.pcr, f"{self.instance.name}: PCR after {self.commands} commands")
+        try:
+            found = self.tpm.nv_read(INDEX[self.version], SIZE)
+        except (Tpm12Error, Tpm20Error) as error:
+            expect_equal(error.code, NOT_NOW[self.version], f"{self.instance.name}: code of a read that was refused")
+            self.refused += 1
+            return
+        expect(found in self.possible, f"{self.instance.name}: NV has {found.hex()}, which was not written last")
+        self.possible = [found]
+
+    def play(self, end: float) -> None:
+        """Until then."""
+        while time.monotonic() < end and not self.failure:
+            with self.there:
+                try:
+                    self.random.choice((self.extend, self.extend, self.write, self.check))()
+                    self.commands += 1
+                except (Failure, LabError) as error:
+                    self.failure = str(error)
+            time.sleep(0.01)
+
+    def power_cycle(self, how: str) -> None:
+        """In one of the ways in which a guest's power ends and comes back."""
+        with self.there:
+            if how == "destroy":
+                self.guest.destroy()
+                vtpm.wait_free(self.lab, self.instance.name)
+                self.create()
+            else:
+                self.lab.check(f"xl reboot {self.guest.domid}") if how == "xl reboot" else self.guest.sh("reboot", 20)
+                self.guest.wait_restarted()
+            self.begin_anew()
+
+    def suspend(self) -> None:
+        """xl save and xl restore."""
+        file = f"/var/tmp/{self.instance.name}.save"
+        with self.there:
+            self.guest.save(file)
+            self.guest = self.lab.restore_guest(self.instance.name, file)
+            self.guest.check(BACK, 150)
+            self.lab.check(f"rm {file}")
+
+
+def _events(lab: Lab) -> dict[str, Callable[[Player], None]]:
+    """All that may happen; the last ones while the guest uses its TPM."""
+    def pause(player: Player) -> None:
+        lab.check(f"xl pause {player.guest.domid}; sleep 2; xl unpause {player.guest.domid}")
+
+    def hang_chip(_player: Player) -> None:
+        lab.machine.hang_chip(True)
+        time.sleep(2)
+        lab.machine.hang_chip(False)
+
+    return {
+        "reboot": lambda player: player.power_cycle("reboot"),
+        "xl reboot": lambda player: player.power_cycle("xl reboot"),
+        "xl destroy": lambda player: player.power_cycle("destroy"),
+        "xl save and restore": Player.suspend,
+        "xl pause": pause,
+        "restart of vtpmd": lambda player: _restart_doorman(lab, player),
+        "restart of vtpmmgrd": lambda _player: _none(lab.check("systemctl restart vtpmmgrd", 60)),
+        "kill -9 of vtpmmgrd": lambda _player: _none(lab.check(
+            "kill -9 $(systemctl show --value -p MainPID vtpmmgrd); sleep 3; systemctl start vtpmmgrd", 60)),
+        "a chip that hangs": hang_chip,
+    }
+
+
+def _none(_anything: object) -> None:
+    pass
+
+
+def _restart_doorman(lab: Lab, player: Player) -> None:
+    lab.check(f"systemctl restart {vtpm.unit(player.guest.domid)}", 60)
+
+
+def run(lab: Lab) -> None:
+    """The main thread makes things happen; a thread a guest records."""
+    say(f"  VTPM_CHAOS_SEED={SEED} VTPM_CHAOS_GUESTS={GUESTS} VTPM_CHAOS_SECONDS={SECONDS:.0f}")
+    chance = random.Random(SEED)
+    lab.boot(cpus=2)
+    players = [Player(lab, number, chance.getrandbits(32)) for number in range(GUESTS)]
+    end = time.monotonic() + SECONDS
+    threads = [threading.Thread(target=player.play, args=(end,), daemon=True) for player in players]
+    for thread in threads:
+        thread.start()
+    events = _events(lab)
+    happened = 0
+    while time.monotonic() < end and not any(player.failure for player in players):
+        what, player = chance.choice(list(events)), chance.choice(players)
+        step(f"{player.instance.name}: {what}")
+        events[what](player)
+        happened += 1
+        time.sleep(chance.uniform(0, 3))
+    for thread in threads:
+        thread.join(400)
+    expect_equal([player.failure for player in players if player.failure], [], "differences")
+    for player in players:
+        player.check()
+    say(f"  {sum(player.commands for player in players)} commands, {sum(player.refused for player in players)} refused "
+        f"writes, {happened} events, no difference")
+    expect(happened > 2 and all(player.commands > 3 for player in players), "nothing was tried")
