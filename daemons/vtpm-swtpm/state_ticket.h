@@ -2,7 +2,7 @@
 // put by in the vault, under a random label, and the ticket says which. It is of use once, for this
 // instance, and only while nothing else has happened to the TPM since: so a stream that is
 // migrated, or a file of it, can neither be read nor played back
-// (docs/decisions/0010-swtpm-protocol.md).
+// (docs/decisions/0012-swtpm-protocol.md).
 #pragma once
 
 #include "vtpm/base/uuid.h"
