@@ -1,5 +1,6 @@
 #include "data_channel.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,6 +60,9 @@ bool DataChannel::refuse(xen::RequestHandler& handler) {
     // buffer or two of a socket the rest is refused anew.
     for (int i = 0; i < 128; ++i) {
         received_ = 0;
+        pollfd there{socket_.get(), POLLIN, 0};
+        if (::poll(&there, 1, 0) <= 0)
+            break;
         const auto got = read_some();
         if (got == Got::end)
             return false;

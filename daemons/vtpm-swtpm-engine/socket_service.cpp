@@ -22,6 +22,9 @@ using wire::proto::Report;
 constexpr std::chrono::seconds order_time{30};
 // How long one command waits for a manager that is being restarted.
 constexpr std::chrono::milliseconds channel_patience{1500};
+// How long an order waits for a manager that hangs: less than vtpm-swtpm waits for the order.
+constexpr std::chrono::milliseconds commit_patience{20'000};
+constexpr std::chrono::milliseconds power_off_patience{8000};
 constexpr std::uint32_t tpm_fail = 0x09;
 
 }  // namespace
@@ -96,9 +99,12 @@ Result<void> SocketService::obey() {
                 data_.emplace(std::move(frame.descriptor));
             return answer(0);
         case Order::kSuspend:
-            return suspend(order.suspend().life());
-        case Order::kPowerOff:
-            return power_off();
+            return suspend(order.suspend());
+        case Order::kPowerOff: {
+            Report done;
+            done.mutable_powered_off();
+            return power_off(done);
+        }
         case Order::kAttach:
             return attach(std::move(frame.descriptor));
         default:
@@ -117,11 +123,11 @@ Result<void> SocketService::obey_platform(const Order& order, ByteView payload) 
             using Sequence = wire::proto::HashSequence;
             switch (order.hash().step()) {
                 case Sequence::START:
-                    return answer(platform_->hash_start());
+                    return answer_lasting(platform_->hash_start());
                 case Sequence::DATA:
-                    return answer(platform_->hash_data(payload));
+                    return answer_lasting(platform_->hash_data(payload));
                 default:
-                    return answer(platform_->hash_end());
+                    return answer_lasting(platform_->hash_end());
             }
         }
         case Order::kEstablished: {
@@ -129,10 +135,10 @@ Result<void> SocketService::obey_platform(const Order& order, ByteView payload) 
                 return answer(tpm_fail);
             bool value = false;
             const auto& wish = order.established();
-            const auto result = wish.reset()
-                                    ? platform_->reset_established(
-                                          static_cast<std::uint8_t>(wish.locality() & 0xffU))
-                                    : platform_->established(value);
+            if (wish.reset())
+                return answer_lasting(platform_->reset_established(
+                    static_cast<std::uint8_t>(wish.locality() & 0xffU)));
+            const auto result = platform_->established(value);
             return answer(result, value);
         }
         case Order::kInfo: {
@@ -209,28 +215,48 @@ std::optional<Fd> SocketService::await_channel() {
     return std::move(frame->descriptor);
 }
 
-Result<void> SocketService::suspend(std::uint64_t label) {
-    ended_ = true;
+// A TPM that could not be put by goes on as it is. Then what was to be its state in the vault must
+// not get there with a later commit: it would be a past to which the TPM can be brought back.
+Result<void> SocketService::suspend(const wire::proto::Suspend& order) {
+    Report report;
+    if (order.if_unused() && (measured_ || server_->commands() != 0)) {
+        report.mutable_suspended()->set_off(true);
+        return power_off(report);
+    }
     auto state = tpm_->volatile_state();
     if (!state)
         return report_failure(state.error());
     auto changes = tpm_->take_changes();
-    changes.push_back(engine_program::suspended_state(label, *state));
-    if (const auto committed = state_.commit(std::move(changes)); !committed)
+    changes.push_back(engine_program::suspended_state(order.life(), *state));
+    if (const auto committed = state_.commit(std::move(changes), commit_patience); !committed) {
+        std::vector<engine::StateBlob> none;
+        none.push_back({engine::StateKind::volatile_state, std::nullopt});
+        (void)state_.commit(std::move(none), engine_program::StateClient::Patience(0));
         return report_failure(committed.error());
-    Report report;
+    }
+    ended_ = true;
     report.mutable_suspended();
     return doorman_.send(report);
 }
 
-Result<void> SocketService::power_off() {
-    ended_ = true;
+Result<void> SocketService::power_off(const Report& done) {
     tpm_->power_off();
-    if (const auto committed = state_.commit(tpm_->take_changes()); !committed)
-        return report_failure(committed.error());
-    Report report;
-    report.mutable_powered_off();
-    return doorman_.send(report);
+    const auto committed = state_.commit(tpm_->take_changes(), power_off_patience);
+    ended_ = true;
+    return committed ? doorman_.send(done) : report_failure(committed.error());
+}
+
+// What a platform order changed for good is on the disk before it is acknowledged.
+Result<void> SocketService::answer_lasting(std::uint32_t result) {
+    measured_ = true;
+    auto changes = tpm_->take_changes();
+    if (changes.empty())
+        return answer(result);
+    if (const auto committed = state_.commit(std::move(changes), commit_patience); !committed) {
+        spdlog::error("not stored: {}", committed.error().context);
+        return answer(tpm_fail);
+    }
+    return answer(result);
 }
 
 Result<void> SocketService::report_failure(const Error& error) {

@@ -39,8 +39,9 @@ class SocketService {
     void answer_with(std::unique_ptr<engine::Engine> tpm, tpm::CommandPolicy policy);
     Result<void> attach(Fd socket);
     std::optional<Fd> await_channel();
-    Result<void> suspend(std::uint64_t label);
-    Result<void> power_off();
+    Result<void> suspend(const wire::proto::Suspend& order);
+    Result<void> power_off(const wire::proto::Report& done);
+    Result<void> answer_lasting(std::uint32_t result);
     Result<void> report_failure(const Error& error);
     Result<void> answer(std::uint32_t result, bool established = false, ByteView payload = {});
 
@@ -55,6 +56,7 @@ class SocketService {
     std::optional<DataChannel> data_;
     std::uint8_t locality_ = 0;
     bool powered_ = false;
+    bool measured_ = false;  // by a hash sequence, or its flag was reset
     bool ended_ = false;
     bool waited_ = false;  // in vain, for a channel in the place of the one that is lost
     std::optional<wire::Frame> put_off_;  // an order that came while we waited

@@ -65,6 +65,10 @@ Framing frame(ByteView received, Request& request) {
     return request.body.size() < size->least ? Framing::incomplete : Framing::complete;
 }
 
+bool says_its_size(Command command) {
+    return command == Command::hash_data || command == Command::set_stateblob;
+}
+
 Bytes answer(std::uint32_t result) {
     return ByteWriter().u32(result).take();
 }

@@ -65,6 +65,9 @@ enum class Framing { incomplete, complete, malformed };
 // Whether what was received is one request, and which.
 Framing frame(ByteView received, Request& request);
 
+// Whether a request of this kind says in its head how much follows.
+bool says_its_size(Command command);
+
 // Header-only answer.
 Bytes answer(std::uint32_t result);
 // An answer whose result is not 0 is as long as any other: some peers wait for all of it.

@@ -26,7 +26,9 @@ class ControlServer {
     void begin_again() { shut_down_ = false; }
 
   private:
-    Bytes init(std::uint32_t flags);
+    Bytes init();
+    Bytes stop();
+    void forget_volatile();
     Bytes shutdown();
     Bytes established();
     Bytes hash(Command command, ByteView body);

@@ -34,10 +34,6 @@ Result<Fd> termination_signals() {
 
 Result<void> Front::run() {
     VTPM_TRY(signals_, termination_signals());
-    if (sockets_.control.valid())
-        control_.emplace(std::move(sockets_.control));
-    if (sockets_.data.valid())
-        (void)tpm_.set_data(std::move(sockets_.data));
     ::sd_notify(0, "READY=1");
     while (!ended_)
         VTPM_CHECK(wait());
@@ -69,8 +65,8 @@ Result<void> Front::wait() {
     if (ready(5))
         tpm_.on_manager();
     tpm_.tick(now);
-    if (ready(7))
-        (void)tpm_.unpark(unpark_patience);
+    if (ready(7) && tpm_.parked_data_fd() >= 0)
+        tpm_.on_parked_data(unpark_patience);
     if (ready(1))
         on_control(now);
     else if (control_ && control_->deadline() && now >= *control_->deadline())
@@ -83,8 +79,7 @@ Result<void> Front::wait() {
         if (Fd peer = accept_from(sockets_.data_listener.get()); peer.valid())
             (void)tpm_.set_data(std::move(peer));
     }
-    watch_data();
-    return server_.shut_down() ? after_shutdown() : Result<void>();
+    return server_.shut_down() ? after_shutdown() : watch_machine();
 }
 
 int Front::milliseconds_to_wait(Clock::time_point now) const {
@@ -104,33 +99,43 @@ void Front::on_control(Clock::time_point now) {
         return;
     if (turn == Turn::closed)
         return control_ended();
+    const Request request = control_->request();
     const Bytes answer = turn == Turn::request
-                             ? server_.handle(control_->request(), control_->take_descriptor())
-                             : ControlServer::refuse(control_->request());
-    if (!control_->send(answer))
+                             ? server_.handle(request, control_->take_descriptor())
+                             : ControlServer::refuse(request);
+    if (request.command == Command::set_datafd)
+        is_machine_ = true;
+    // What follows such a head is no request, whatever it looks like.
+    const bool out_of_step = turn == Turn::malformed && says_its_size(request.command);
+    if (!control_->send(answer) || out_of_step)
         control_ended();
 }
 
 void Front::control_ended() {
     control_.reset();
-    if (manners_.ends_with_control)
-        ended_ = true;
+    if (std::exchange(is_machine_, false)) {
+        tpm_.forget_ticket();
+        machine_gone_ = true;
+    }
 }
 
-void Front::watch_data() {
-    const bool has = tpm_.has_data();
-    if (had_data_ && !has && manners_.ends_with_data)
-        ended_ = true;
-    had_data_ = has;
+// A peer that has given a data channel is a machine. Others come and go, as swtpm_ioctl does.
+Result<void> Front::watch_machine() {
+    if (is_machine_)
+        machine_gone_ = false;
+    if (!machine_gone_ || tpm_.has_data())
+        return {};
+    machine_gone_ = false;
+    return tpm_.abandon();
 }
 
 Result<void> Front::after_shutdown() {
-    if (!manners_.stays) {
+    if (!stays_) {
         ended_ = true;
         return {};
     }
     control_.reset();
-    had_data_ = false;
+    is_machine_ = machine_gone_ = false;
     server_.begin_again();
     return tpm_.begin();
 }

@@ -11,23 +11,15 @@ namespace vtpm::swtpm {
 
 struct Sockets {
     Fd control_listener;
-    Fd control;  // a peer that is there from the beginning
     Fd data_listener;
-    Fd data;
-};
-
-struct Manners {
-    bool stays = false;              // after SHUTDOWN, for the next machine
-    bool ends_with_control = false;  // when the control peer goes
-    bool ends_with_data = false;     // when the data peer goes
 };
 
 class Front {
   public:
     using Clock = std::chrono::steady_clock;
 
-    Front(SocketTpm& tpm, ControlServer& server, Sockets sockets, Manners manners)
-        : tpm_(tpm), server_(server), sockets_(std::move(sockets)), manners_(manners) {}
+    Front(SocketTpm& tpm, ControlServer& server, Sockets sockets, bool stays)
+        : tpm_(tpm), server_(server), sockets_(std::move(sockets)), stays_(stays) {}
 
     // Returns when it has been told to end. Termination signals must be blocked in all threads.
     Result<void> run();
@@ -38,15 +30,16 @@ class Front {
     void on_control(Clock::time_point now);
     void control_ended();
     Result<void> after_shutdown();
-    void watch_data();
+    Result<void> watch_machine();
 
     SocketTpm& tpm_;
     ControlServer& server_;
     Sockets sockets_;
-    Manners manners_;
+    bool stays_;  // after SHUTDOWN, for the next machine
     Fd signals_;
     std::optional<ControlChannel> control_;
-    bool had_data_ = false;
+    bool is_machine_ = false;    // who is at the control channel
+    bool machine_gone_ = false;  // without a SHUTDOWN; its data channel may still be there
     bool ended_ = false;
 };
 

@@ -39,12 +39,4 @@ Result<FoundInstance> find_instance(const std::string& manager, const std::strin
     return ask(manager, request);
 }
 
-Result<FoundInstance> create_instance(const std::string& manager, const std::string& name,
-                                      tpm::Version version) {
-    Request request;
-    request.mutable_create()->set_name(name);
-    request.mutable_create()->set_tpm(static_cast<std::uint32_t>(version));
-    return ask(manager, request);
-}
-
 }  // namespace vtpm::swtpm

@@ -17,8 +17,5 @@ struct FoundInstance {
 
 // `selector`: a name, a uuid, or a unique prefix of one.
 Result<FoundInstance> find_instance(const std::string& manager, const std::string& selector);
-// A new one. Errc::already_exists if there is one of this name.
-Result<FoundInstance> create_instance(const std::string& manager, const std::string& name,
-                                      tpm::Version version);
 
 }  // namespace vtpm::swtpm

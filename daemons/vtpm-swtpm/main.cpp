@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
                          options.engine);
     swtpm::ControlServer server(tpm, options.volatile_file);
     required(tpm.begin());
-    swtpm::Front front(tpm, server, sockets_of(options), options.manners);
+    swtpm::Front front(tpm, server, sockets_of(options), options.stays);
     const auto ended = front.run();
     remove_sockets(options);
     required(ended);

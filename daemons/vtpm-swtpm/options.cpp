@@ -35,7 +35,7 @@ Options options_of(int argc, char** argv) {
     app.add_option("--ctrl", control, "control socket (RUN_DIR/swtpm/INSTANCE.sock)");
     app.add_option("--data", data, "data socket, for peers that send no SET_DATAFD (none)");
     app.add_option("--group", group, "who may connect, beside root");
-    app.add_flag("--stay", options.manners.stays, "after SHUTDOWN, wait for the next machine");
+    app.add_flag("--stay", options.stays, "after SHUTDOWN, wait for the next machine");
     app.set_version_flag("--version", VTPM_VERSION);
     try {
         app.parse(argc, argv);

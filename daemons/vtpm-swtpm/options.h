@@ -17,7 +17,7 @@ struct Options {
     std::string volatile_file;  // for the ticket of STORE_VOLATILE
     std::optional<Address> control;
     std::optional<Address> data;
-    Manners manners;
+    bool stays = false;
 };
 
 // Ends the process if they are not right, and for --help and --version.

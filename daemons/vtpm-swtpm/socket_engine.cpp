@@ -1,8 +1,10 @@
 #include "socket_engine.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "vtpm/wire/failure.h"
@@ -13,8 +15,9 @@ namespace {
 using wire::proto::Order;
 using wire::proto::Report;
 
-// An order waits for the command that runs; the longest makes an RSA key.
-constexpr std::chrono::seconds answer_time{30};
+// Less than a service manager waits before it kills us: the command that runs is cancelled.
+constexpr std::chrono::milliseconds power_off_time{10'000};
+constexpr std::chrono::milliseconds idle_interval{50};
 constexpr int max_reports_between = 8;
 
 }  // namespace
@@ -42,13 +45,7 @@ Result<void> SocketEngine::give_data(int socket) {
     Order order;
     order.mutable_data_channel();
     VTPM_TRY(const auto frame, exchange(order, Report::kAnswer, {}, socket));
-    return {};
-}
-
-Result<void> SocketEngine::give_manager(Fd channel) {
-    Order order;
-    order.mutable_attach();
-    VTPM_TRY(const auto frame, exchange(order, Report::kAttached, {}, channel.get()));
+    data_closed_ = false;  // if so, it was the one before
     return {};
 }
 
@@ -63,15 +60,17 @@ Result<void> SocketEngine::power_off() {
     cancel();
     Order order;
     order.mutable_power_off();
-    VTPM_TRY(const auto frame, exchange(order, Report::kPoweredOff));
+    VTPM_TRY(const auto frame, exchange(order, Report::kPoweredOff, {}, -1, power_off_time));
     return {};
 }
 
-Result<void> SocketEngine::suspend(std::uint64_t label) {
+Result<bool> SocketEngine::suspend(std::uint64_t label, bool if_unused) {
     Order order;
     order.mutable_suspend()->set_life(label);
+    order.mutable_suspend()->set_if_unused(if_unused);
     VTPM_TRY(const auto frame, exchange(order, Report::kSuspended));
-    return {};
+    VTPM_TRY(const auto report, wire::parse<Report>(frame));
+    return !report.suspended().off();
 }
 
 void SocketEngine::cancel() const {
@@ -87,7 +86,7 @@ Result<SocketEngine::Answer> SocketEngine::ask(const Order& order, ByteView payl
 }
 
 Result<void> SocketEngine::on_report() {
-    VTPM_TRY(const auto frame, process_.channel().receive(answer_time));
+    VTPM_TRY(const auto frame, process_.channel().receive(longest_patience));
     VTPM_TRY(const auto report, wire::parse<Report>(frame));
     if (report.has_attached())
         return {};
@@ -97,19 +96,32 @@ Result<void> SocketEngine::on_report() {
     return {};
 }
 
+// The engine may need a channel to the manager to do what it was told.
+std::chrono::nanoseconds SocketEngine::wait_until(std::chrono::steady_clock::time_point end) const {
+    pollfd wanted{process_.fd(), POLLIN, 0};
+    auto left = end - std::chrono::steady_clock::now();
+    while (left > left.zero() && ::poll(&wanted, 1, static_cast<int>(idle_interval.count())) <= 0) {
+        if (idle_)
+            idle_();
+        left = end - std::chrono::steady_clock::now();
+    }
+    return std::max(left, left.zero());
+}
+
 Result<wire::Frame> SocketEngine::exchange(const Order& order, BodyCase expected, ByteView payload,
-                                           int descriptor) {
+                                           int descriptor, std::chrono::milliseconds patience) {
+    in_step_ = false;
     VTPM_CHECK(process_.channel().send(order, payload, descriptor));
-    const auto end = std::chrono::steady_clock::now() + answer_time;
+    const auto end = std::chrono::steady_clock::now() + patience;
     for (int i = 0; i < max_reports_between; ++i) {
-        const auto left = end - std::chrono::steady_clock::now();
-        VTPM_TRY(auto frame,
-                 process_.channel().receive(std::chrono::ceil<std::chrono::milliseconds>(left)));
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(wait_until(end));
+        VTPM_TRY(auto frame, process_.channel().receive(left));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
-        if (report.body_case() == expected)
-            return frame;
+        in_step_ = report.body_case() == expected || report.has_failure();
         if (report.has_failure())
             return tl::unexpected<Error>(wire::to_error(report.failure()));
+        if (in_step_)
+            return frame;
         if (report.has_data_closed())
             data_closed_ = true;
         else if (!report.has_attached())

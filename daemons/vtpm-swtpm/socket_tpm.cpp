@@ -1,6 +1,7 @@
 #include "socket_tpm.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -21,7 +22,26 @@ constexpr milliseconds init_patience{5000};
 constexpr milliseconds retry_interval{100};
 constexpr milliseconds manager_interval{300};
 
+// What a peer hands over may be anything: of a file, or of another kind of socket, nobody knows how
+// long one waits in it.
+Result<void> check_stream(int fd) {
+    const auto option = [fd](int name) {
+        int value = -1;
+        socklen_t size = sizeof(value);
+        return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
+    };
+    if (option(SO_DOMAIN) != AF_UNIX || option(SO_TYPE) != SOCK_STREAM)
+        return fail(Errc::invalid_argument, "not a stream socket of this host");
+    return {};
+}
+
+// The flag belongs to the peer's descriptor as well, which may clear it: then a time has to do.
 Result<void> make_non_blocking(int fd) {
+    const timeval longest{1, 0};
+    for (const int name : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+        if (::setsockopt(fd, SOL_SOCKET, name, &longest, sizeof(longest)) != 0)
+            return fail_errno("the data channel", errno);
+    }
     const int flags = ::fcntl(fd, F_GETFL);
     if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
         return fail_errno("the data channel", errno);
@@ -47,17 +67,6 @@ std::uint32_t SocketTpm::failed(const char* what, const Error& error) {
     return result::fail;
 }
 
-Result<void> SocketTpm::begin() {
-    if (const auto held = hold(milliseconds(0)); !held) {
-        // It may be the source of a migration to us.
-        if (held.error().code != Errc::in_use)
-            return held;
-        spdlog::info("{}: {}; it is asked for again when its TPM is to get power", who(),
-                     held.error().context);
-    }
-    return go_dark();
-}
-
 Result<void> SocketTpm::hold(milliseconds patience) {
     const auto end = Clock::now() + patience;
     while (manager_.fd() < 0) {
@@ -81,6 +90,7 @@ Result<void> SocketTpm::fresh_engine() {
     VTPM_TRY(auto log, log_.open());
     VTPM_TRY(engine_, SocketEngine::start(engine_program_, instance_.tpm,
                                           seat_.guest().engine_uid(), std::move(log)));
+    engine_->on_idle([this] { look_after_manager(); });
     Order order;
     order.mutable_set_locality()->set_locality(locality_);
     if (const auto set = engine_->ask(order); !set) {
@@ -105,14 +115,17 @@ void SocketTpm::drop_engine() {
 }
 
 std::uint32_t SocketTpm::init() {
+    label_refused_ = false;
     if (power_ != Power::off) {
         if (const auto stopped = stop(); stopped != result::success)
             return stopped;
     }
-    const auto label = std::exchange(resume_, std::nullopt);
+    const auto label = resume_;
     const auto begin = Clock::now();
     if (const auto on = power_on(label, init_patience); !on) {
         const auto result = failed("the TPM could not be started", on.error());
+        if (label_refused_)
+            resume_.reset();
         if (const auto again = go_dark(); !again)
             return failed("and no other engine", again.error());
         return result;
@@ -120,6 +133,7 @@ std::uint32_t SocketTpm::init() {
     spdlog::info("{}: TPM {} {} in {} ms", who(), tpm::to_string(instance_.tpm),
                  label ? "goes on" : "started",
                  std::chrono::duration_cast<milliseconds>(Clock::now() - begin).count());
+    resumed_as_ = std::exchange(resume_, std::nullopt);
     return result::success;
 }
 
@@ -143,23 +157,28 @@ Result<void> SocketTpm::power_on(std::optional<std::uint64_t> label, millisecond
     order.set_buffer_size(buffer_size_);
     order.set_resume(label.has_value());
     order.set_life(label.value_or(0));
-    VTPM_CHECK(engine_->power_on(order));
+    if (const auto on = engine_->power_on(order); !on) {
+        label_refused_ =
+            label && (on.error().code == Errc::not_found || on.error().code == Errc::out_of_order);
+        return on;
+    }
     power_ = Power::on;
     // A command that waits must not find a TPM without power.
     return dark ? Result<void>() : give_data();
 }
 
+// However the engine took it, its power is gone.
 std::uint32_t SocketTpm::stop() {
-    std::uint32_t result = result::success;
+    keep_as_.reset();
     if (power_ == Power::on) {
         if (const auto off = engine_->power_off(); !off)
-            result = failed("no orderly shutdown", off.error());
+            (void)failed("no orderly shutdown", off.error());
     }
     if (power_ == Power::off && engine_)
-        return result;
+        return result::success;
     if (const auto fresh = go_dark(); !fresh)
         return failed("an engine", fresh.error());
-    return result;
+    return result::success;
 }
 
 void SocketTpm::finish() {
@@ -173,6 +192,7 @@ void SocketTpm::finish() {
     data_.reset();
     keep_as_.reset();
     resume_.reset();
+    retry_at_.reset();
     locality_ = 0;
     manager_.close();
 }
@@ -180,6 +200,10 @@ void SocketTpm::finish() {
 std::uint32_t SocketTpm::set_data(Fd socket) {
     if (!socket.valid())
         return result::bad_parameter;
+    if (const auto stream = check_stream(socket.get()); !stream) {
+        (void)failed("no data channel", stream.error());
+        return result::bad_parameter;
+    }
     if (const auto made = make_non_blocking(socket.get()); !made)
         return failed("no data channel", made.error());
     data_ = std::move(socket);
@@ -298,9 +322,13 @@ void SocketTpm::engine_died(const std::string& why) {
 
 void SocketTpm::on_engine() {
     if (const auto heard = engine_->on_report(); !heard)
-        return engine_died(heard.error().context);
-    if (engine_->take_data_closed())
+        engine_died(heard.error().context);
+}
+
+bool SocketTpm::has_data() {
+    if (engine_ && engine_->take_data_closed())
         data_.reset();
+    return data_.valid();
 }
 
 // The engine's own channel broke with it: commits wait a little and then fail, what needs none goes
@@ -314,27 +342,35 @@ void SocketTpm::on_manager() {
     retry_at_ = Clock::now();
 }
 
+void SocketTpm::look_after_manager() {
+    pollfd manager{manager_.fd(), POLLIN, 0};
+    if (manager.fd >= 0 && ::poll(&manager, 1, 0) > 0)
+        on_manager();
+    if (power_ == Power::on)
+        tick(Clock::now());
+}
+
 void SocketTpm::tick(Clock::time_point now) {
     if (!retry_at_ || now < *retry_at_)
         return;
     retry_at_.reset();
-    if (power_ == Power::parked)
-        return;  // nothing is held
+    if (power_ == Power::parked && engine_)
+        (void)unpark(milliseconds(0));
+    if (power_ != Power::on || manager_.fd() >= 0)
+        return;  // what is not held now is asked for when it is needed
     if (const auto held = hold(milliseconds(0)); !held) {
         retry_at_ = now + manager_interval;
         return;
     }
     spdlog::info("{}: vtpmmgrd is back", who());
-    if (power_ != Power::on)
-        return;
     auto channel = manager_.attach_engine();
     if (!channel) {
         manager_.close();
         retry_at_ = now + manager_interval;
         return;
     }
-    if (const auto given = engine_->give_manager(std::move(*channel)); !given)
-        engine_died(given.error().context);
+    // If the engine is gone, its own channel says so.
+    (void)engine_->give_manager(std::move(*channel));
 }
 
 }  // namespace vtpm::swtpm

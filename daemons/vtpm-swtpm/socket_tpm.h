@@ -6,8 +6,8 @@
 //   free parked --unpark--> on                    if nobody else has gone on with it since on --the
 //   engine dies--> failed --init--> on
 //
-// There is always an engine but while it is parked: before init it answers commands as a TPM
-// without power does. Results are TPM_RESULTs. One thread.
+// There is always an engine but while it is parked and nobody wants it: one without power answers
+// commands as such. Results are TPM_RESULTs. One thread.
 #pragma once
 
 #include <memory>
@@ -30,17 +30,24 @@ class SocketTpm {
     SocketTpm(FoundInstance instance, doorman::ManagerClient& manager, SeatNumber seat,
               std::string engine_program);
 
-    // Takes hold of the instance, if nobody has it, and starts an engine without power.
-    Result<void> begin();
+    // Starts an engine without power. The instance is taken hold of when it is to get some.
+    Result<void> begin() { return go_dark(); }
 
     std::uint32_t init();
+    // After init() or unpark(): the state to go on with is not there, and never will be.
+    bool label_was_refused() const { return label_refused_; }
     std::uint32_t stop();
     // Power goes, and the instance is given back.
     void finish();
+    // The machine is gone, control and data channel, and has not said goodbye. A TPM that it had
+    // taken over and not used is put by again as it was; any other loses its power.
+    Result<void> abandon();
+    // What was set for an init that never came.
+    void forget_ticket() { resume_.reset(); }
 
     // The data channel; the one before is closed.
     std::uint32_t set_data(Fd socket);
-    bool has_data() const { return data_.valid(); }
+    bool has_data();
 
     std::uint32_t set_locality(std::uint8_t locality);
     std::uint32_t cancel();
@@ -74,8 +81,9 @@ class SocketTpm {
     void on_engine();
     int manager_fd() const { return manager_.fd(); }
     void on_manager();
-    // While it is parked: a command that comes means that it is to go on.
-    int parked_data_fd() const { return is_parked() ? data_.get() : -1; }
+    // While it is parked: a command that comes means that it is to go on. Its end does not.
+    int parked_data_fd() const { return is_parked() && !engine_ ? data_.get() : -1; }
+    void on_parked_data(std::chrono::milliseconds patience);
     int log_fd(Clock::time_point now) const { return log_.fd(now); }
     void on_log(Clock::time_point now) { log_.read(now); }
     std::optional<Clock::time_point> next_deadline() const { return retry_at_; }
@@ -91,6 +99,7 @@ class SocketTpm {
     Result<void> power_on(std::optional<std::uint64_t> label, std::chrono::milliseconds patience);
     Result<void> suspend(std::uint64_t label);
     void drop_engine();
+    void look_after_manager();
     void engine_died(const std::string& why);
     std::uint32_t ask(const wire::proto::Order& order, ByteView payload = {},
                       SocketEngine::Answer* answer = nullptr);
@@ -108,9 +117,11 @@ class SocketTpm {
     std::uint8_t locality_ = 0;
     std::uint32_t buffer_size_ = 4096;
     std::uint64_t parked_as_ = 0;
-    std::optional<std::uint64_t> resume_;  // the label to go on with at the next init
+    std::optional<std::uint64_t> resume_;      // the label to go on with at the next init
+    std::optional<std::uint64_t> resumed_as_;  // what this power cycle has gone on with
     std::optional<std::uint64_t> keep_as_;
-    std::optional<Clock::time_point> retry_at_;  // the manager is away
+    bool label_refused_ = false;
+    std::optional<Clock::time_point> retry_at_;  // the manager is away, or did not let us unpark
 };
 
 }  // namespace vtpm::swtpm

@@ -39,7 +39,7 @@ Result<void> qemu(ManagerConnection& manager, const std::string& selector, Outpu
         print_json({{"unit", unit}, {"socket", socket_of(instance)}, {"arguments", arguments}});
         return {};
     }
-    std::cout << "Start its service:\n\n    systemctl start " << unit
+    std::cout << "Start its service:\n\n    systemctl enable --now " << unit
               << "\n\nGive QEMU these arguments:\n\n    " << joined(arguments, "", " ")
               << "\n\nOr write into the xl file of an HVM guest:\n\n    "
                  "device_model_args_hvm = [ "

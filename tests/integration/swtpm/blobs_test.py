@@ -1,5 +1,6 @@
 """A TPM that goes from one machine to another, or to a later one: state blobs."""
 
+import os
 import struct
 import unittest
 
@@ -120,6 +121,115 @@ class Blobs(f.FrontTest):
         self.assertFalse((self.directory / "web1.sock.volatile").exists())
         self.assertEqual(control.init(), SUCCESS)
         self.assertEqual(data.code(f.STARTUP), 0)
+
+    def test_power_cycle_makes_a_stored_state_void(self):
+        name = self.create("web1", "--tpm", "2.0")
+        control, data, _ = self.running(name, "web1")
+        self.assertEqual(control.ask(f.STORE_VOLATILE), SUCCESS)
+        self.assertEqual(control.ask(f.STOP), SUCCESS)
+        self.assertFalse((self.directory / "web1.sock.volatile").exists())
+        self.assertEqual(control.init(), SUCCESS)
+        self.assertEqual(data.code(f.STARTUP), 0)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), bytes(32))
+
+    def test_file_that_is_of_no_use_is_refused_once(self):
+        name = self.create("web1", "--tpm", "2.0")
+        front = self.front(name, "web1")
+        control, _ = self.machine(front)
+        self.assertEqual(control.ask(f.STORE_VOLATILE), SUCCESS)
+        kept = (self.directory / "web1.sock.volatile").read_bytes()
+        front.kill()  # before anything was put by
+        for content in (kept, kept[:-1], b""):
+            (self.directory / "web1.sock.volatile").write_bytes(content)
+            front = self.front(name, "web1")
+            control = self.control(front)
+            self.assertEqual(control.init(1), FAIL, content.hex())
+            self.assertEqual(control.init(), SUCCESS, front.text())
+            front.kill()
+
+    def test_failed_tpm_has_no_state(self):
+        """Or it would come back with new PCRs, and no power cycle."""
+        name = self.create("web1", "--tpm", "2.0")
+        front = self.front(name, "source")
+        control, data = self.machine(front)
+        self.assertEqual(data.code(f.STARTUP), 0)
+        os.kill(front.engines()[0], 9)
+        with self.assertRaises((EOFError, ConnectionError)):
+            data.transmit(f.GET_RANDOM)
+        for kind in (PERMANENT, VOLATILE, SAVED):
+            self.assertEqual(control.state_result(kind), f.BAD_ORDINAL)
+
+    def test_ticket_of_nothing(self):
+        name = self.create("web1", "--tpm", "2.0")
+        source, _, _ = self.running(name, "source")
+        _, volatile = self.give_away(source)
+        other = self.control(self.front(name, "other"))
+        self.assertEqual(other.set_state(VOLATILE, volatile[:-8] + bytes(8)), f.BAD_PARAMETER)
+
+    def test_manager_that_is_away_destroys_nothing(self):
+        name = self.create("web1", "--tpm", "2.0")
+        source, data, pcr = self.running(name, "source")
+        self.assertEqual(self.manager.stop(), 0)
+        self.assertEqual(source.state_result(PERMANENT), FAIL)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), pcr)
+        self.manager.start()
+        f.rig.eventually(lambda: source.state_result(PERMANENT) == SUCCESS)
+        self.assertEqual(self.manager.stop(), 0)
+        self.assertEqual(source.ask(f.LOCK_STORAGE, struct.pack(">I", 10)), FAIL)
+        self.manager.start()
+        self.assertEqual(source.ask(f.LOCK_STORAGE, struct.pack(">I", 500)), SUCCESS)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), pcr)
+        self.assertEqual(self.manager.stop(), 0)
+        self.assertEqual(source.ask(f.STOP), SUCCESS)
+
+    def test_machine_that_dies_after_its_save(self):
+        name = self.create("web1", "--tpm", "2.0")
+        source, data, pcr = self.running(name, "source")
+        blobs = self.give_away(source)
+        data.close()
+        source.close()
+        later = self.control(self.front(name, "later"))
+        arrived = later.data()
+        self.assertEqual(self.take_over(later, *blobs), SUCCESS)
+        self.assertEqual(f.pcr_value(arrived.transmit(f.pcr_read(16))), pcr)
+
+    def test_destination_that_dies(self):
+        """Before the guest runs there: then its source has it back."""
+        name = self.create("web1", "--tpm", "2.0")
+        source, data, pcr = self.running(name, "source")
+        blobs = self.give_away(source)
+        front = self.front(name, "destination")
+        destination = self.control(front)
+        arrived = destination.data()
+        self.assertEqual(self.take_over(destination, *blobs), SUCCESS)
+        destination.close()
+        arrived.close()
+        f.rig.eventually(lambda: "put by again" in front.text())
+        self.assertEqual(source.ask(f.LOCK_STORAGE, struct.pack(">I", 300)), SUCCESS)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), pcr)
+
+    def test_ticket_of_a_machine_that_died_is_forgotten(self):
+        name = self.create("web1", "--tpm", "2.0")
+        source, _, _ = self.running(name, "source")
+        permanent, volatile = self.give_away(source)
+        front = self.front(name, "destination")
+        destination = self.control(front)
+        destination.data().close()
+        self.assertEqual(destination.set_state(PERMANENT, permanent), SUCCESS)
+        self.assertEqual(destination.set_state(VOLATILE, volatile), SUCCESS)
+        destination.close()
+        _, data = self.machine(front)
+        self.assertEqual(data.code(f.GET_RANDOM), 0x100)  # a power-on
+        self.assertEqual(data.code(f.STARTUP), 0)
+
+    def test_machine_that_dies_lets_go(self):
+        name = self.create("web1", "--tpm", "2.0")
+        control, data, _ = self.running(name, "first")
+        control.close()
+        data.close()
+        _, data = self.machine(self.front(name, "second"))
+        self.assertEqual(data.code(f.STARTUP), 0)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), bytes(32))
 
 
 if __name__ == "__main__":

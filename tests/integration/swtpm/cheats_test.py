@@ -1,5 +1,8 @@
 """Peers that do what no honest one does: on the data channel, on the control channel, and with either."""
 
+import array
+import os
+import socket
 import struct
 import threading
 import time
@@ -118,15 +121,38 @@ class Cheats(f.FrontTest):
                 (struct.pack(">I", 0xffffffff), 4, f.BAD_ORDINAL),
                 (struct.pack(">III", f.INIT, 0, 0), 4, f.BAD_PARAMETER),
                 (struct.pack(">II", f.STOP, f.STOP), 4, f.BAD_PARAMETER),
-                (struct.pack(">II", f.HASH_DATA, 4097), 4, f.BAD_PARAMETER),
-                (struct.pack(">II", f.HASH_DATA, 0xffffffff), 4, f.BAD_PARAMETER),
-                (struct.pack(">IIII", f.SET_STATEBLOB, 0, 1, 0xffffffff), 4, f.BAD_PARAMETER),
                 (struct.pack(">IIII", f.GET_STATEBLOB, 0, 0, 0), 16, f.BAD_PARAMETER),
                 (struct.pack(">IIII", f.GET_STATEBLOB, 0, 4, 0), 16, f.BAD_PARAMETER)):
             self.peer.socket.sendall(request)
             answer = f.exactly(self.peer.socket, size)
             self.assertEqual(struct.unpack(">I", answer[:4])[0], result, request.hex())
         self.well()
+
+    def test_what_follows_a_refused_size_is_no_request(self):
+        for head in (struct.pack(">II", f.HASH_DATA, 4097), struct.pack(">II", f.HASH_DATA, 0xffffffff),
+                     struct.pack(">IIII", f.SET_STATEBLOB, 0, 1, 512 * 1024 + 1),
+                     struct.pack(">IIII", f.SET_STATEBLOB, 0, 1, 0xffffffff)):
+            peer = self.peer
+            peer.socket.sendall(head)
+            self.assertEqual(peer.result(), f.BAD_PARAMETER, head.hex())
+            try:
+                peer.send(f.SHUTDOWN)
+            except BrokenPipeError:
+                pass
+            with self.assertRaises((EOFError, ConnectionError)):
+                peer.result()
+            self.peer = self.control(self.there)
+            self.well()
+
+    def test_data_channel_that_is_no_stream_socket(self):
+        for made in (lambda: os.open("/dev/zero", os.O_RDWR), lambda: os.memfd_create("data"),
+                     lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()):
+            descriptor = made()
+            self.peer.socket.sendmsg([struct.pack(">I", f.SET_DATAFD)],
+                                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))])
+            os.close(descriptor)
+            self.assertEqual(self.peer.result(), f.BAD_PARAMETER)
+            self.well()
 
     def test_datafd_without_a_descriptor(self):
         self.assertEqual(self.peer.ask(f.SET_DATAFD), f.BAD_PARAMETER)

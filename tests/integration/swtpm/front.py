@@ -140,6 +140,9 @@ class Control:
         return (self.ask(HASH_START), self.ask(HASH_DATA, struct.pack(">I", len(data)) + data),
                 self.ask(HASH_END))
 
+    def state_result(self, kind):
+        return self.words(GET_STATEBLOB, 4, struct.pack(">III", 1, kind, 0))[0]
+
     def state(self, kind):
         """(result, flags, blob)"""
         result, flags, total, length = self.words(GET_STATEBLOB, 4, struct.pack(">III", 1, kind, 0))

@@ -110,6 +110,17 @@ class Protocol(f.FrontTest):
         self.assertEqual(control.ask(f.RESET_ESTABLISHED, b"\3\0\0\0"), SUCCESS)
         self.assertEqual(control.established(), (SUCCESS, 0))
 
+    def test_established_flag_outlives_a_kill(self):
+        """What a platform order changed is on the disk once it is acknowledged."""
+        name = self.create("old", "--tpm", "1.2")
+        front = self.front(name)
+        control, data = self.machine(front)
+        self.assertEqual(data.code(f.STARTUP_12), 0)
+        self.assertEqual(control.hash_sequence(b"a kernel"), (SUCCESS, SUCCESS, SUCCESS))
+        front.kill()
+        control, _ = self.machine(self.front(name, "again"))
+        self.assertEqual(control.established(), (SUCCESS, 1))
+
     def test_localities(self):
         control, data = self.machine(self.front(self.create("web1", "--tpm", "2.0")))
         self.assertEqual(data.code(f.STARTUP), 0)
