@@ -184,7 +184,7 @@ void SocketService::answer_with(std::unique_ptr<engine::Engine> tpm, tpm::Comman
 // What is owed is committed at once; a guest that has to know is told by its next command.
 Result<void> SocketService::attach(Fd socket) {
     waited_ = false;
-    if (const auto owed = state_.attach(std::move(socket)); !owed)
+    if (const auto owed = state_.attach(std::move(socket), commit_patience); !owed)
         spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
     Report report;
     report.mutable_attached();
