@@ -4,12 +4,32 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <thread>
 
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
 
 namespace vtpm::doorman {
+namespace {
+
+std::int64_t unix_seconds() {
+    return static_cast<std::int64_t>(std::time(nullptr));
+}
+
+const char* word_for(xen::Beginning beginning) {
+    switch (beginning) {
+        case xen::Beginning::created:
+            return "created";
+        case xen::Beginning::restored:
+            return "restored";
+        case xen::Beginning::attached:
+            return "attached";
+    }
+    return "";
+}
+
+}  // namespace
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
                    PowerRecord record, LifeRecord life)
@@ -25,6 +45,13 @@ void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beg
     uuid_ = uuid;
     instance_ = instance;
     life_ = life;
+    story_ = {};
+    story_.set_since(unix_seconds());
+    story_.set_beginning(word_for(beginning));
+    story_.set_why(beginning == xen::Beginning::restored ? "the guest was restored"
+                   : beginning == xen::Beginning::attached
+                       ? "the TPM was attached to a running guest"
+                       : "the guest was started");
     if (beginning == xen::Beginning::restored)
         resume_ = life.value_or(0) - 1;  // that of the save file
 }
@@ -33,6 +60,8 @@ void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
                             std::optional<PutBy> put_by) {
     uuid_ = uuid;
     instance_ = instance;
+    story_ = {};
+    story_.set_why("vtpmd was restarted");
     if (!put_by)
         return lose_power("vtpmd was restarted and its engine is no more");
     resume_ = put_by->label;
@@ -55,6 +84,7 @@ void GuestTpm::take_over() {
         auto state = engine_->hand_over();
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
+            story_.set_why("the guest connected anew");
         } else {
             lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
@@ -67,6 +97,7 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     // A running TPM without its memory would come up with its PCRs at zero.
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
+    tell_of_engine();
     VTPM_TRY(auto channel, engine_channel());
     VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
@@ -84,6 +115,17 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     reported_failure_ = false;
     engine_.emplace(std::move(engine));
     return {};
+}
+
+void GuestTpm::tell_of_engine() {
+    story_.set_engines(story_.engines() + 1);
+    story_.set_failed(power_ == Power::failed);
+    if (power_ != Power::failed &&
+        (!volatile_state_.empty() || (resume_ && power_ == Power::off))) {
+        story_.set_handed_over(unix_seconds());
+        story_.set_handover_why(story_.why());
+    }
+    manager_.tells(story_);
 }
 
 Result<Fd> GuestTpm::engine_channel() {
@@ -164,6 +206,7 @@ void GuestTpm::engine_died(const std::string& why) {
     give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
+    story_.set_why("the engine before it died");
     fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
     if (std::exchange(ready_, false)) {
         lose_power("its engine died");
@@ -190,6 +233,7 @@ void GuestTpm::lose_power(const std::string& why) {
 
 void GuestTpm::fail_until_power_off(const std::string& why) {
     power_ = Power::failed;
+    story_.set_why(why);
     volatile_state_ = SecretBytes();
     spdlog::error(
         "instance {} ({}): {}; domain {} gets a TPM in failure mode until it is shut down and "

@@ -198,7 +198,7 @@ TEST_CASE("format and kind of the database") {
     f.close();
     Errc expected = Errc::corrupt;
     SECTION("a newer format") {
-        sql(f.database(), "PRAGMA user_version = 6");
+        sql(f.database(), "PRAGMA user_version = 7");
         expected = Errc::unsupported;
     }
     SECTION("another program's file") {
