@@ -4,32 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <thread>
 
 #include "vtpm/base/log.h"
 #include "vtpm/wire/failure.h"
 
 namespace vtpm::doorman {
-namespace {
-
-std::int64_t unix_seconds() {
-    return static_cast<std::int64_t>(std::time(nullptr));
-}
-
-const char* word_for(xen::Beginning beginning) {
-    switch (beginning) {
-        case xen::Beginning::created:
-            return "created";
-        case xen::Beginning::restored:
-            return "restored";
-        case xen::Beginning::attached:
-            return "attached";
-    }
-    return "";
-}
-
-}  // namespace
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
                    PowerRecord record, LifeRecord life)
@@ -39,35 +19,6 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
       record_(std::move(record)),
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
-
-void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
-                      std::optional<std::uint32_t> life) {
-    uuid_ = uuid;
-    instance_ = instance;
-    life_ = life;
-    story_ = {};
-    story_.set_since(unix_seconds());
-    story_.set_beginning(word_for(beginning));
-    story_.set_why(beginning == xen::Beginning::restored ? "the guest was restored"
-                   : beginning == xen::Beginning::attached
-                       ? "the TPM was attached to a running guest"
-                       : "the guest was started");
-    if (beginning == xen::Beginning::restored)
-        resume_ = life.value_or(0) - 1;  // that of the save file
-}
-
-void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
-                            std::optional<PutBy> put_by) {
-    uuid_ = uuid;
-    instance_ = instance;
-    story_ = {};
-    story_.set_why("vtpmd was restarted");
-    if (!put_by)
-        return lose_power("vtpmd was restarted and its engine is no more");
-    resume_ = put_by->label;
-    if (put_by->life != 0)
-        life_ = put_by->life;
-}
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
     if (engine_)
@@ -115,17 +66,6 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     reported_failure_ = false;
     engine_.emplace(std::move(engine));
     return {};
-}
-
-void GuestTpm::tell_of_engine() {
-    story_.set_engines(story_.engines() + 1);
-    story_.set_failed(power_ == Power::failed);
-    if (power_ != Power::failed &&
-        (!volatile_state_.empty() || (resume_ && power_ == Power::off))) {
-        story_.set_handed_over(unix_seconds());
-        story_.set_handover_why(story_.why());
-    }
-    manager_.tells(story_);
 }
 
 Result<Fd> GuestTpm::engine_channel() {
@@ -229,6 +169,7 @@ GuestTpm::Clock::time_point GuestTpm::next_engine_at(Clock::time_point now) cons
 
 void GuestTpm::lose_power(const std::string& why) {
     fail_until_power_off(why + ", and with it the PCRs of this boot");
+    story_.set_why(why);
 }
 
 void GuestTpm::fail_until_power_off(const std::string& why) {

@@ -32,7 +32,7 @@ TEST_CASE("setup opens a vault, once") {
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
     CHECK(status.manager == *outcome);
-    CHECK(status.format == 5);
+    CHECK(status.format == 6);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
     CHECK(status.last_commit == 0);
