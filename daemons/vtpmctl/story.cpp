@@ -50,6 +50,10 @@ std::string story_of(const wire::proto::Story& story) {
              "domain " + std::to_string(story.domain()) + ", device " +
                  std::to_string(story.device()) + ", since " + time_text(story.held()) +
                  (story.released() == 0 ? "" : " until " + time_text(story.released())));
+    if (power.engines() == 0 && power.why().empty())
+        return text + line("engines",
+                           "not known: its vtpmd does not say, as those of an older "
+                           "version");
     if (power.engines() == 0)
         return text + line("engines", "none yet: its guest has not connected");
     text += line("powered since", beginning_of(power));

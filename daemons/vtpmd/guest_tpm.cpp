@@ -52,6 +52,7 @@ void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beg
                    : beginning == xen::Beginning::attached
                        ? "the TPM was attached to a running guest"
                        : "the guest was started");
+    manager_.tell(story_);
     if (beginning == xen::Beginning::restored)
         resume_ = life.value_or(0) - 1;  // that of the save file
 }
@@ -62,6 +63,7 @@ void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
     instance_ = instance;
     story_ = {};
     story_.set_why("vtpmd was restarted");
+    manager_.tell(story_);
     if (!put_by)
         return lose_power("vtpmd was restarted and its engine is no more");
     resume_ = put_by->label;
@@ -87,6 +89,8 @@ void GuestTpm::take_over() {
         } else {
             lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
+    } else if (power_ != Power::failed) {
+        story_.set_why("the guest connected anew");
     }
     give_up_engine();
     ready_ = false;
@@ -96,7 +100,6 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     // A running TPM without its memory would come up with its PCRs at zero.
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
-    tell_of_engine();
     VTPM_TRY(auto channel, engine_channel());
     VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
@@ -113,18 +116,10 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     ready_ = false;
     reported_failure_ = false;
     engine_.emplace(std::move(engine));
-    return {};
-}
-
-void GuestTpm::tell_of_engine() {
     story_.set_engines(story_.engines() + 1);
     story_.set_failed(power_ == Power::failed);
-    if (power_ != Power::failed &&
-        (!volatile_state_.empty() || (resume_ && power_ == Power::off))) {
-        story_.set_handed_over(unix_seconds());
-        story_.set_handover_why(story_.why());
-    }
-    manager_.tells(story_);
+    manager_.tell(story_);
+    return {};
 }
 
 Result<Fd> GuestTpm::engine_channel() {
@@ -172,6 +167,11 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
     volatile_state_ = SecretBytes();
     power_ = Power::on;
     ready_ = true;
+    if (resumed) {
+        story_.set_handed_over(unix_seconds());
+        story_.set_handover_why(story_.why());
+        manager_.tell(story_);
+    }
     spdlog::info("instance {} ({}): TPM {} {} for domain {} in {} ms", uuid_.to_string(),
                  instance_.name, tpm::to_string(instance_.tpm),
                  ready.manufactured() ? "manufactured and started"
@@ -184,6 +184,9 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
 void GuestTpm::not_started(const wire::proto::Failure& failure) {
     if (power_ == Power::failed)
         return;
+    story_.set_failed(true);
+    story_.set_why("it could not be started: " + log::printable(failure.context()));
+    manager_.tell(story_);
     spdlog::error(
         "instance {} ({}): the TPM of domain {} could not be started and is in failure "
         "mode: {}",

@@ -38,6 +38,14 @@ Result<Fd> ManagerClient::attach_engine() {
     return descriptor;
 }
 
+// An answer that comes too late looks like a connection that is lost: it is made anew then.
+void ManagerClient::tell(const wire::proto::Power& power) {
+    power_ = power;
+    wire::proto::Request request;
+    *request.mutable_tell_power()->mutable_power() = power_;
+    (void)ask(request, nullptr, telling_time);
+}
+
 Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request, Fd* descriptor,
                                               wire::Channel::Timeout patience) {
     if (!channel_)

@@ -28,8 +28,9 @@ class ManagerClient {
                                 wire::Channel::Timeout patience = answer_time);
     // A channel for one engine, bound to the instance.
     Result<Fd> attach_engine();
-    // What vtpmmgrd shows to people (vtpmctl show); goes with whatever is asked from here on.
-    void tells(const wire::proto::Power& power) { power_ = power; }
+    // What vtpmmgrd shows to people (vtpmctl show). Should it not be heard now, it goes with
+    // whatever is asked from here on.
+    void tell(const wire::proto::Power& power);
     // Gives the hold up.
     void close() { channel_.reset(); }
 
@@ -37,6 +38,7 @@ class ManagerClient {
 
     // libxl gives up on us after 10 s; what takes longer than this is refused before that.
     static constexpr std::chrono::seconds answer_time{7};
+    static constexpr std::chrono::seconds telling_time{1};
 
   private:
     Result<wire::proto::Reply> ask(const wire::proto::Request& request, Fd* descriptor,

@@ -64,6 +64,8 @@ std::optional<Result<AdminSession::Answer>> AdminSession::answer_meanwhile(
         return tl::make_unexpected(request.error());
     if (request->has_attach_engine())
         return attach_engine(request->attach_engine());
+    if (request->has_tell_power())
+        return tell_power(request->tell_power());
     if (request->has_open())
         return fail(Errc::locked, NextAction::retry_later, "the vault's keys are being renewed");
     if (manager_.waiting.size() >= Manager::max_waiting)
@@ -148,6 +150,8 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
             return open(request.open());
         case Request::kAttachEngine:
             return attach_engine(request.attach_engine());
+        case Request::kTellPower:
+            return tell_power(request.tell_power());
         default:
             return answer_administration(request, frame.payload);
     }
@@ -353,13 +357,26 @@ Result<AdminSession::Answer> AdminSession::attach_engine(const wire::proto::Atta
                                       pair.first.release());
     const auto session = std::make_shared<EngineSession>(manager_, *held_, std::move(socket));
     manager_.holders.set_engine(*held_, session);
-    if (const auto instance = manager_.vault.get(*held_))
-        manager_.stories.told(*held_, instance->sequence, request.power());
+    take_story(request.power());
     session->start();
     Answer answer;
     answer.message.mutable_attached();
     answer.descriptor = std::move(pair.second);
     return answer;
+}
+
+Result<AdminSession::Answer> AdminSession::tell_power(const wire::proto::TellPower& request) {
+    if (!held_)
+        return fail(Errc::invalid_argument, "no instance is open on this connection");
+    take_story(request.power());
+    Answer answer;
+    answer.message.mutable_done();
+    return answer;
+}
+
+void AdminSession::take_story(const wire::proto::Power& power) {
+    if (const auto instance = manager_.vault.get(*held_))
+        manager_.stories.told(*held_, instance->sequence, power);
 }
 
 AdminSession::Answer AdminSession::describe(const vault::Instance& instance) const {
