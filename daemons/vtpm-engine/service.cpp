@@ -49,7 +49,7 @@ Result<void> Service::power_on() {
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
     // Its vtpmd has died before it could order it. We are of no use to the next one.
     if (order.has_describe())
-        return describe();
+        return describe(order.describe());
     if (!order.has_power_on())
         return fail(Errc::malformed, "the first order must be PowerOn");
     VTPM_TRY(const auto version, tpm::version_from_number(order.power_on().tpm()));
@@ -68,12 +68,13 @@ Result<void> Service::power_on() {
     return doorman_.send(report);
 }
 
-Result<void> Service::describe() {
+Result<void> Service::describe(const wire::proto::Describe& question) {
     Report report;
     auto& standing = *report.mutable_standing();
     standing.set_powered(tpm_ != nullptr);
     standing.set_ready(ready_);
     standing.set_quiesced(!serving_);
+    standing.set_question(question.question());
     ended_ = tpm_ == nullptr;
     return doorman_.send(report);
 }
@@ -190,7 +191,7 @@ Result<void> Service::obey() {
         case Order::kAttach:
             return attach(std::move(frame.descriptor));
         case Order::kDescribe:
-            return describe();
+            return describe(order.describe());
         default:
             return fail(Errc::malformed, "an order of no known kind");
     }
@@ -224,7 +225,7 @@ std::optional<Fd> Service::await_channel() {
         if (!frame)
             return std::nullopt;  // and so will be the next order, which ends us
         const auto order = wire::parse<Order>(*frame);
-        if (order && order->has_describe() && describe())
+        if (order && order->has_describe() && describe(order->describe()))
             continue;  // vtpmd has died as well, and the next one brings the channel
         if (!order || !order->has_attach()) {
             put_off_ = std::move(*frame);

@@ -33,7 +33,7 @@ class Service {
 
   private:
     Result<void> power_on();
-    Result<void> describe();
+    Result<void> describe(const wire::proto::Describe& question);
     Result<wire::proto::Ready> start_tpm(tpm::Version version, const wire::proto::PowerOn& order,
                                          SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);

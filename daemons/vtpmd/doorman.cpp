@@ -45,7 +45,7 @@ Result<void> Doorman::run() {
     const auto started = device_.start();
     if (!started && started.error().code == Errc::not_found) {
         spdlog::info("device {} is gone already", guest_.to_string());
-        clear_away();
+        VTPM_CHECK(clear_away());
         ::sd_notify(0, "READY=1");  // else systemd takes the early end for a failure
         return {};
     }
@@ -65,10 +65,21 @@ Result<void> Doorman::run() {
     return {};
 }
 
-// The engine of a vtpmd that has died is at work all the while: no manager has to be asked first.
-// If this cannot be found out now, the next vtpmd will; nothing is given up before that.
-Result<bool> Doorman::inherit(Clock::time_point now) {
+// One that is not readable now is for the next vtpmd to read; nothing is given up for that.
+Result<std::optional<Powered>> Doorman::left_to_us() const {
     const auto record = record_.read();
+    if (record)
+        return *record;
+    const auto code = record.error().code;
+    if (code == Errc::not_found || code == Errc::corrupt || code == Errc::too_large)
+        return std::nullopt;
+    return tl::make_unexpected(record.error());
+}
+
+// The engine of a vtpmd that has died is at work all the while: no manager has to be asked first.
+// If this cannot be found out now, the next vtpmd will.
+Result<bool> Doorman::inherit(Clock::time_point now) {
+    VTPM_TRY(const auto record, left_to_us());
     if (!record || record->instance != device_.uuid() || device_.was_new()) {
         tpm_.disinherit();
         return false;
@@ -86,14 +97,17 @@ Result<bool> Doorman::inherit(Clock::time_point now) {
 
 // The device went while no vtpmd was there. How the domain ended may not be known any more: then
 // its TPM is not suspended.
-void Doorman::clear_away() {
-    const auto record = record_.read();
-    const auto life = domains_.look(guest_.domain);
-    if (!record || !life)
-        return tpm_.disinherit();
-    (void)tpm_.inherit(*record, *life);
-    tpm_.power_off(*life);
+Result<void> Doorman::clear_away() {
+    VTPM_TRY(const auto record, left_to_us());
+    if (!record) {
+        tpm_.disinherit();
+        return {};
+    }
+    VTPM_TRY(const auto life, domains_.look(guest_.domain));
+    (void)tpm_.inherit(*record, life);
+    tpm_.power_off(life);
     tpm_.gone();
+    return {};
 }
 
 // What may get better by itself is waited for; a guest that had a TPM already is waited for without
@@ -236,7 +250,7 @@ void Doorman::on_signal() {
         return;
     spdlog::warn("stopped while domain {} still has its TPM", guest_.domain);
     ::sd_notify(0, "STOPPING=1");
-    tpm_.stop(device_.life());
+    left_engine_ = !tpm_.stop(device_.life());
     stopping_ = true;
 }
 

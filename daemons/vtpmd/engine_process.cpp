@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -37,6 +38,9 @@ constexpr std::chrono::milliseconds word_time{2000};
 
 // A Ready, one failure beside it, a word about a new channel, and one to us as its new vtpmd.
 constexpr int max_left_reports = 4;
+
+// Of several vtpmds that died one after another while it was busy.
+constexpr int max_reports_for_others = 256;
 
 // An engine that waits for its manager must not wait inside a write for ever.
 Result<void> bound_writes(int socket) {
@@ -136,6 +140,8 @@ EngineProcess::EngineProcess(EngineProcess&& other) noexcept
       was_killed_(other.was_killed_),
       channel_(std::move(other.channel_)),
       ready_(std::move(other.ready_)),
+      question_(other.question_),
+      standing_(std::move(other.standing_)),
       handed_over_(std::move(other.handed_over_)) {}
 
 EngineProcess EngineProcess::adopt(Fd channel, Fd process) {
@@ -174,20 +180,42 @@ Result<void> EngineProcess::power_on(const wire::proto::PowerOn& order,
     return channel_.send(message, volatile_state.view());
 }
 
-Result<Report> EngineProcess::next_report() {
-    VTPM_TRY(const auto frame, channel_.receive(answer_time));
-    return wire::parse<Report>(frame);
+Result<std::optional<Report>> EngineProcess::next_report() {
+    VTPM_TRY(auto frame, channel_.receive(answer_time));
+    VTPM_TRY(auto report, wire::parse<Report>(frame));
+    if (for_another(report, frame))
+        return std::nullopt;
+    return report;
 }
 
 void EngineProcess::drain() {
-    for (int i = 0; i < max_left_reports; ++i) {
-        const auto frame = channel_.receive(std::chrono::milliseconds(0));
+    for (int i = 0; i < max_left_reports + (question_ != 0 ? max_reports_for_others : 0); ++i) {
+        auto frame = channel_.receive(std::chrono::milliseconds(0));
         if (!frame)
             return;
         const auto report = wire::parse<Report>(*frame);
-        if (report && report->has_ready())
+        if (report && !for_another(*report, *frame) && report->has_ready())
             ready_ = report->ready();
     }
+}
+
+void EngineProcess::leave() {
+    pid_ = 0;
+    process_.reset();
+}
+
+// Until our question is answered, all is. Of that only a memory is of worth, which would be lost.
+// Afterwards a Standing is: one that was asked for once more, or by somebody before us.
+bool EngineProcess::for_another(const Report& report, wire::Frame& frame) {
+    if (question_ == 0)
+        return report.has_standing();
+    if (report.has_standing() && report.standing().question() == question_) {
+        question_ = 0;
+        standing_ = report.standing();
+    } else if (report.has_handed_over()) {
+        handed_over_ = std::move(frame.payload);
+    }
+    return true;
 }
 
 // The vtpmd before us may have died in the middle of a report. What is left of it is worth nothing.
@@ -207,23 +235,32 @@ void EngineProcess::discard() {
     wipe(bytes);
 }
 
-// What lies there already comes first: of an engine that has ended it is all there will be.
 Result<std::optional<wire::proto::Standing>> EngineProcess::describe() {
-    Order message;
-    message.mutable_describe();
+    while (question_ == 0) {
+        if (::getrandom(&question_, sizeof(question_), 0) != sizeof(question_))
+            return fail_errno("getrandom", errno);
+    }
+    Order order;
+    order.mutable_describe()->set_question(question_);
     // Of its own: if the engine ends now, what it has said is still to be read.
-    wire::Channel question(Fd(::fcntl(fd(), F_DUPFD_CLOEXEC, 3)));
+    wire::Channel asking(Fd(::fcntl(fd(), F_DUPFD_CLOEXEC, 3)));
+    VTPM_CHECK(hear_standing(asking, order));
+    return take_standing();
+}
+
+// What lies there already comes first: of an engine that has ended it is all there will be.
+Result<void> EngineProcess::hear_standing(wire::Channel& asking, const Order& question) {
     const auto end = std::chrono::steady_clock::now() + word_time;
     bool asked = false;
-    for (int reports = 0; reports < 2 * max_left_reports;) {
+    for (int reports = 0; reports < max_reports_for_others;) {
         const auto left =
             std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
         pollfd word{fd(), POLLIN, 0};
         const int wait = asked ? static_cast<int>(std::max<std::int64_t>(left.count(), 0)) : 0;
         if (::poll(&word, 1, wait) <= 0) {
             if (std::exchange(asked, true))
-                return std::nullopt;
-            (void)question.send(message);
+                return {};
+            (void)asking.send(question);
             continue;
         }
         ++reports;
@@ -234,10 +271,9 @@ Result<std::optional<wire::proto::Standing>> EngineProcess::describe() {
         }
         VTPM_TRY(auto frame, channel_.receive(answer_time));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
-        if (report.has_standing())
-            return report.standing();
-        if (report.has_handed_over())
-            handed_over_ = std::move(frame.payload);
+        (void)for_another(report, frame);
+        if (question_ == 0)
+            return {};
     }
     return fail(Errc::malformed, "the engine does not say where it stands");
 }
@@ -282,17 +318,22 @@ Result<void> EngineProcess::power_off() {
 Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
     VTPM_CHECK(channel_.send(order));
     const auto end = std::chrono::steady_clock::now() + answer_time;
-    for (int i = 0; i < max_left_reports; ++i) {
+    for (int own = 0, others = 0; own < max_left_reports && others < max_reports_for_others;) {
         const auto left = end - std::chrono::steady_clock::now();
         VTPM_TRY(auto frame, channel_.receive(std::chrono::ceil<std::chrono::milliseconds>(left)));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
+        if (for_another(report, frame)) {
+            ++others;
+            continue;
+        }
+        ++own;
         if (report.body_case() == expected)
             return frame;
         if (report.has_ready()) {
             ready_ = report.ready();
             continue;
         }
-        if (report.has_attached() || report.has_standing())
+        if (report.has_attached())
             continue;
         if (report.has_failure())
             return tl::unexpected<Error>(wire::to_error(report.failure()));

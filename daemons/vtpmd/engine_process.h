@@ -33,18 +33,26 @@ class EngineProcess {
     ~EngineProcess();
 
     Result<void> power_on(const wire::proto::PowerOn& order, const SecretBytes& volatile_state);
-    Result<wire::proto::Report> next_report();  // one is expected at once: fd() is readable
+    // One is expected at once: fd() is readable. Nothing: it was meant for a vtpmd before us.
+    Result<std::optional<wire::proto::Report>> next_report();
     // Reads what it has already reported, without waiting: before it is given up. Not for as long
     // as it goes on reporting.
     void drain();
     // The Ready that came while an order was under way, if one did.
     std::optional<wire::proto::Ready> take_ready() { return std::exchange(ready_, std::nullopt); }
 
-    // Of an adopted one: where it stands, and with that it listens to us. Nothing: it is in the
-    // middle of a command, or of its start, and will report it later. An error: it is gone.
+    // Of an adopted one: where it stands. Nothing: it is in the middle of a command, or of its
+    // start, and says it later. An error: it is gone. Whatever it reports before that was meant for
+    // a vtpmd before us, and is neither an answer to us nor out of turn.
     Result<std::optional<wire::proto::Standing>> describe();
-    // What it had handed over to a vtpmd that did not live to take it; describe() has found it.
-    SecretBytes take_handed_over() { return std::move(handed_over_); }
+    // That came later, if it did.
+    std::optional<wire::proto::Standing> take_standing() {
+        return std::exchange(standing_, std::nullopt);
+    }
+    // What it had handed over to a vtpmd that did not live to take it, if that was found.
+    SecretBytes take_handed_over() { return std::exchange(handed_over_, SecretBytes()); }
+    // It runs on when this object is gone; whoever has its descriptors() may adopt it.
+    void leave();
 
     Result<void> quiesce();
     Result<SecretBytes> hand_over();
@@ -66,6 +74,8 @@ class EngineProcess {
         : pid_(pid), process_(std::move(process)), channel_(std::move(channel)) {}
     bool in_step() const;
     void discard();
+    Result<void> hear_standing(wire::Channel& asking, const wire::proto::Order& question);
+    bool for_another(const wire::proto::Report& report, wire::Frame& frame);
     Result<wire::Frame> order(const wire::proto::Order& order,
                               wire::proto::Report::BodyCase expected);
 
@@ -74,6 +84,8 @@ class EngineProcess {
     bool was_killed_ = false;
     wire::Channel channel_;
     std::optional<wire::proto::Ready> ready_;
+    std::uint64_t question_ = 0;  // of ours, as long as it is not answered
+    std::optional<wire::proto::Standing> standing_;
     SecretBytes handed_over_;
 };
 

@@ -43,10 +43,11 @@ Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
 void GuestTpm::take_over() {
     if (ready_ && power_ == Power::on) {
         auto state = engine_->hand_over();
+        note_words();
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
-        } else {
-            lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
+        } else if (ready_) {
+            engine_lost(state ? "an empty hand-over" : log::printable(state.error().context));
         }
     }
     give_up_engine();
@@ -99,11 +100,12 @@ Result<Fd> GuestTpm::engine_channel() {
 void GuestTpm::on_engine() {
     if (!engine_)
         return;
-    const auto report = engine_->next_report();
-    if (!report)
-        return engine_died(report.error().context);
-    if (uncertain_ && late_word(*report))
-        return;
+    const auto next = engine_->next_report();
+    if (!next)
+        return engine_died(next.error().context);
+    if (!*next)
+        return note_words();
+    const auto& report = *next;
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
     } else if (report->has_attached()) {
@@ -116,8 +118,10 @@ void GuestTpm::on_engine() {
     }
 }
 
-// A Ready may have come in while the engine was given an order: it counts all the same.
-void GuestTpm::note_ready() {
+// They may have come in while the engine was given an order: they count all the same.
+void GuestTpm::note_words() {
+    if (const auto standing = engine_->take_standing(); standing && uncertain_)
+        settle(*standing);
     if (const auto ready = engine_->take_ready(); ready && !ready_ && power_ != Power::failed) {
         became_ready(*ready);
     }
@@ -156,20 +160,20 @@ void GuestTpm::give_up_engine() {
 // By itself, or by somebody's hand.
 void GuestTpm::engine_died(const std::string& why) {
     engine_->drain();
-    note_ready();
+    note_words();
     const std::string how = engine_->end();
     const bool crashed = engine_->was_killed();
-    give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
     fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
     if (std::exchange(ready_, false)) {
-        lose_power("its engine died");
+        engine_lost("its engine died");
     } else if (crashed && power_ != Power::failed && ++crashes_ == max_crashes) {
         fail_until_power_off("no engine gets it started, " + std::to_string(crashes_) +
                              " have died of it one after another");
         fruitless_ = 0;
     }
+    give_up_engine();
     const auto now = Clock::now();
     if (ring_)
         retry_at_ = next_engine_at(now);
@@ -252,12 +256,16 @@ void GuestTpm::disconnect() {
     if (!engine_)
         return;
     const auto quiet = engine_->quiesce();
-    note_ready();
+    note_words();
     if (!quiet)
         engine_died(quiet.error().context);
 }
 
-void GuestTpm::power_off(const xen::DomainLife& last) {
+void GuestTpm::power_off(const xen::DomainLife& as_seen) {
+    auto last = as_seen;
+    // Nobody has seen it run on before it was gone: it was destroyed because it was saved.
+    if (last.state == xen::DomainState::gone && !last.reason && powered_.suspended)
+        last.reason = xen::ShutdownReason::suspend;
     if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
         end_engine();
     power_ = Power::off;
@@ -273,8 +281,13 @@ void GuestTpm::power_off(const xen::DomainLife& last) {
 
 Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
     const auto end = Clock::now() + suspend_patience;
-    while (manager_.fd() < 0 && !hold_again() && Clock::now() < end)
-        std::this_thread::sleep_for(manager_interval);
+    while (manager_.fd() < 0) {
+        auto held = hold_again();
+        if (!held && Clock::now() >= end)
+            return held;  // an engine that is told now ends without having stored it
+        if (!held)
+            std::this_thread::sleep_for(manager_interval);
+    }
     // One that has just started, and has not been heard yet, may have answered the guest already.
     return engine_->suspend(label);
 }
@@ -311,16 +324,23 @@ bool GuestTpm::suspend(const xen::DomainLife& last) {
     return false;
 }
 
-void GuestTpm::stop(const xen::DomainLife& last) {
+bool GuestTpm::stop(const xen::DomainLife& last) {
     if (engine_ && power_ != Power::failed) {
         const auto done = put_by(last);
-        if (done)
-            return give_up_engine();
-        spdlog::error("instance {} ({}): the TPM of domain {} could not be put by: {}",
-                      uuid_.to_string(), instance_.name, guest_.domain,
-                      log::printable(done.error().context));
+        if (done) {
+            give_up_engine();
+            return true;
+        }
+        spdlog::error(
+            "instance {} ({}): the TPM of domain {} could not be put by; its engine is left for "
+            "the "
+            "next vtpmd: {}",
+            uuid_.to_string(), instance_.name, guest_.domain, log::printable(done.error().context));
+        engine_->leave();
+        return false;
     }
     end_engine();
+    return true;
 }
 
 // Under a label that is of no life's: the guest goes on, and so will the TPM, with the next vtpmd.

@@ -66,7 +66,7 @@ class GuestTpm : public xen::BackDeviceOwner {
 
     Result<void> connect(const xen::RingAddress& ring) override;
     void disconnect() override;
-    void power_off(const xen::DomainLife& last) override;
+    void power_off(const xen::DomainLife& as_seen) override;
     void gone() override;
 
     int engine_fd() const { return engine_ ? engine_->fd() : -1; }
@@ -82,8 +82,9 @@ class GuestTpm : public xen::BackDeviceOwner {
     void tick(Clock::time_point now);
 
     // vtpmd is being stopped with the guest still there: puts the TPM's state by. The power record
-    // tells the next vtpmd where it is, or that it was lost.
-    void stop(const xen::DomainLife& last);
+    // tells the next vtpmd where it is, or that it was lost. False: that could not be done; the
+    // engine is left for the next vtpmd.
+    bool stop(const xen::DomainLife& last);
 
   private:
     enum class Power { off, on, failed };
@@ -102,13 +103,14 @@ class GuestTpm : public xen::BackDeviceOwner {
     Result<void> start_engine(const xen::RingAddress& ring);
     Result<void> note_started(const xen::RingAddress& ring);
     bool adopt_engine(const Powered& record);
-    void go_on(const Powered& record, const std::optional<wire::proto::Standing>& standing);
-    bool late_word(const wire::proto::Report& report);
+    void go_on(const std::optional<wire::proto::Standing>& standing);
+    void settle(const wire::proto::Standing& standing);
+    void engine_lost(const std::string& why);
     Result<void> label(std::uint64_t label);
     Result<Fd> engine_channel();
     Result<void> hold_again();
     void take_over();
-    void note_ready();
+    void note_words();
     void give_up_engine();
     void became_ready(const wire::proto::Ready& ready);
     void not_started(const wire::proto::Failure& failure);

@@ -81,8 +81,6 @@ bool GuestTpm::inherit(const Powered& record, const xen::DomainLife& now) {
 bool GuestTpm::adopt_engine(const Powered& record) {
     const auto name = engine_name(record.engine);
     auto left = store_.take(name);
-    if (left.size() != engine_descriptors)
-        return false;
     // systemd gives them back in any order.
     std::optional<Fd> channel;
     std::optional<Fd> process;
@@ -98,12 +96,17 @@ bool GuestTpm::adopt_engine(const Powered& record) {
                 process = std::move(descriptor);
         }
     }
-    if (!channel || !process)
+    if (!channel || !process) {
+        // Not all was kept: it cannot be gone on with, and must not go on by itself.
+        if (process)
+            (void)EngineProcess::adopt(Fd(), std::move(*process)).end();
+        store_.drop(name);
         return false;
+    }
     engine_.emplace(EngineProcess::adopt(std::move(*channel), std::move(*process)));
     const auto standing = engine_->describe();
     if (standing && (!*standing || (*standing)->powered())) {
-        go_on(record, *standing);
+        go_on(*standing);
         return true;
     }
     volatile_state_ = engine_->take_handed_over();
@@ -121,43 +124,46 @@ bool GuestTpm::adopt_engine(const Powered& record) {
 }
 
 // Until it has said where it stands, an engine counts as one that may have answered the guest.
-void GuestTpm::go_on(const Powered& record, const std::optional<wire::proto::Standing>& standing) {
-    uncertain_ = !standing;
-    ready_ = !standing || standing->ready();
-    reported_failure_ = !ready_;
-    if (record.as == PoweredAs::failed) {
-        power_ = Power::failed;
-        ready_ = false;
-        reported_failure_ = !uncertain_;
-    } else if (ready_ || record.as == PoweredAs::continued) {
-        power_ = Power::on;
-    }
-    if (record.label != 0)
-        resume_ = record.label;
+// Nothing that it reports before decides anything.
+void GuestTpm::go_on(const std::optional<wire::proto::Standing>& standing) {
+    uncertain_ = true;
+    power_ = powered_.as == PoweredAs::failed ? Power::failed : Power::on;
+    ready_ = power_ == Power::on;
+    if (powered_.label != 0)
+        resume_ = powered_.label;
+    if (standing)
+        settle(*standing);
     if (!standing || !standing->quiesced())
-        ring_ = xen::RingAddress{guest_.domain, record.ring_ref, record.event_channel};
+        ring_ = xen::RingAddress{guest_.domain, powered_.ring_ref, powered_.event_channel};
     retry_at_ = Clock::now();  // the hold on the instance
     spdlog::info("instance {}: the TPM of domain {} goes on; the vtpmd before this one has died",
                  uuid_.to_string(), guest_.domain);
 }
 
-// What an engine reports that was busy when we asked: the end of its start, and then where it
-// stands.
-bool GuestTpm::late_word(const wire::proto::Report& report) {
-    if (report.has_ready())
-        return true;
-    if (report.has_failure()) {
-        ready_ = false;
-        reported_failure_ = true;
-        if (powered_.as == PoweredAs::begun)
-            power_ = Power::off;
-        not_started(report.failure());
-        return true;
-    }
-    if (!report.has_standing())
-        return false;
+// One whose TPM is in failure mode, or that was ordered nothing, has answered the guest nothing;
+// and if it was the first, no other has.
+void GuestTpm::settle(const wire::proto::Standing& standing) {
     uncertain_ = false;
-    return true;
+    reported_failure_ = standing.powered() && !standing.ready();
+    if (power_ == Power::failed || (standing.powered() && standing.ready()))
+        return;
+    ready_ = false;
+    if (powered_.as == PoweredAs::begun)
+        power_ = Power::off;
+}
+
+// What is left of a TPM whose engine is no more: what it has given to a vtpmd before us, or what
+// that has told it to put by. An engine that is asked for it refuses if it is not in the vault.
+void GuestTpm::engine_lost(const std::string& why) {
+    auto state = engine_->take_handed_over();
+    if (!state.empty()) {
+        volatile_state_ = std::move(state);
+    } else if (uncertain_ && powered_.label != 0) {
+        power_ = Power::off;
+        resume_ = powered_.label;
+    } else {
+        lose_power(why);
+    }
 }
 
 void GuestTpm::disinherit() {

@@ -30,7 +30,8 @@ void block_termination_signals() {
     ::sigaddset(&set, SIGTERM);
     ::sigaddset(&set, SIGINT);
     ::sigprocmask(SIG_BLOCK, &set, nullptr);
-    ::signal(SIGPIPE, SIG_IGN);
+    for (const int useless : {SIGPIPE, SIGHUP})
+        ::signal(useless, SIG_IGN);
 }
 
 }  // namespace
@@ -64,5 +65,7 @@ int main(int argc, char** argv) {
     xen::BackDevice device(*store, *domains, tpm, guest.domain, guest.device);
     doorman::Doorman loop(*store, device, tpm, manager, guest, record, *domains, life);
     required(loop.run());
+    if (loop.left_engine())
+        return EXIT_FAILURE;
     return loop.stopped() ? stopped_early : EXIT_SUCCESS;
 }

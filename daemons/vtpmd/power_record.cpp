@@ -13,8 +13,9 @@ namespace vtpm::doorman {
 namespace {
 
 constexpr std::size_t size_limit = 256;
-// Of all that a vtpmd leaves to the next one: this record, and the descriptors in systemd's store.
-constexpr std::string_view version = "v1";
+// Of what follows it, and of the descriptors in systemd's store. What is before it is for all
+// versions to read, also those that know no more: whatever runs, a TPM that was put by goes on.
+constexpr std::string_view layout = "v1";
 
 }  // namespace
 
@@ -28,13 +29,13 @@ bool PowerRecord::exists(const Uuid& instance) const {
     return !Uuid::parse(uuid) || uuid == instance.to_string();
 }
 
-// UUID v1 TPM ENGINE RING-REF EVENT-CHANNEL AS SUSPENDED LIFE LABEL .
+// UUID LABEL LIFE . v1 TPM ENGINE RING-REF EVENT-CHANNEL AS SUSPENDED .
 Result<void> PowerRecord::write(const Powered& powered) const {
     std::ostringstream text;
-    text << powered.instance.to_string() << ' ' << version << ' '
-         << static_cast<unsigned>(powered.tpm) << ' ' << powered.engine << ' ' << powered.ring_ref
-         << ' ' << powered.event_channel << ' ' << static_cast<unsigned>(powered.as) << ' '
-         << powered.suspended << ' ' << powered.life << ' ' << powered.label << " .\n";
+    text << powered.instance.to_string() << ' ' << powered.label << ' ' << powered.life << " . "
+         << layout << ' ' << static_cast<unsigned>(powered.tpm) << ' ' << powered.engine << ' '
+         << powered.ring_ref << ' ' << powered.event_channel << ' '
+         << static_cast<unsigned>(powered.as) << ' ' << powered.suspended << " .\n";
     const std::string next = path_ + ".next";
     const Fd file(
         ::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -49,26 +50,33 @@ Result<void> PowerRecord::write(const Powered& powered) const {
 Result<Powered> PowerRecord::read() const {
     VTPM_TRY(const auto content, read_file(path_.c_str(), size_limit));
     std::istringstream text(std::string(content.begin(), content.end()));
+    const auto corrupt = fail(Errc::corrupt, path_ + " cannot be read");
     std::string uuid;
-    std::string its_version;
     Powered there;
+    text >> uuid;
+    const auto instance = Uuid::parse(uuid);
+    if (!instance)
+        return corrupt;
+    there.instance = *instance;
+    if (text >> std::ws && text.eof())
+        return there;  // 0.1.0, and not put by
+    char end = 0;
+    if (!(text >> there.label >> there.life >> end) || end != '.')
+        return corrupt;
+    std::string its_layout;
+    if (!(text >> its_layout) || its_layout != layout)
+        return there;
     unsigned tpm = 0;
     unsigned as = 0;
-    char end = 0;
-    if (text >> uuid >> its_version && its_version != version) {
-        return fail(Errc::unsupported, NextAction::refuse,
-                    path_ + " was written by another version of vtpmd (it is " +
-                        its_version.substr(0, 8) + ", this vtpmd knows " + std::string(version) +
-                        ")");
-    }
-    const auto instance = Uuid::parse(uuid);
+    end = 0;
     if (!(text >> tpm >> there.engine >> there.ring_ref >> there.event_channel >> as >>
-          there.suspended >> there.life >> there.label >> end) ||
-        end != '.' || !instance || as > static_cast<unsigned>(PoweredAs::failed)) {
-        return fail(Errc::corrupt, path_ + " cannot be read");
-    }
-    VTPM_TRY(there.tpm, tpm::version_from_number(tpm));
-    there.instance = *instance;
+          there.suspended >> end) ||
+        end != '.' || as > static_cast<unsigned>(PoweredAs::failed))
+        return corrupt;
+    const auto version = tpm::version_from_number(tpm);
+    if (!version)
+        return corrupt;
+    there.tpm = *version;
     there.as = static_cast<PoweredAs>(as);
     return there;
 }

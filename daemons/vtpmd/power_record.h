@@ -23,7 +23,8 @@ enum class PoweredAs {
 struct Powered {
     Uuid instance;
     tpm::Version tpm = tpm::Version::v2_0;
-    unsigned engine = 0;  // its number, counted by the vtpmds of the device
+    unsigned engine =
+        0;  // its number, counted from 1 by the vtpmds of the device; 0: none is known
     std::uint32_t ring_ref = 0;
     std::uint32_t event_channel = 0;
     PoweredAs as = PoweredAs::begun;
@@ -42,7 +43,9 @@ class PowerRecord {
     // Of this instance: a device may be detached and another instance attached in its place. A
     // record that cannot be read counts: better a TPM in failure mode than one that forgot.
     bool exists(const Uuid& instance) const;
-    // Errc::not_found: there is none. Errc::unsupported: another version of vtpmd has written it.
+    // Errc::not_found: there is none. Errc::corrupt, too_large: it says nothing. Anything else may
+    // change. Of one that another version of vtpmd has written, only what all of them write is
+    // known.
     Result<Powered> read() const;
     // As a whole or not at all, whenever we die.
     Result<void> write(const Powered& powered) const;

@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <signal.h>
 
+#include <future>
 #include <random>
 
 #include "bench.h"
@@ -193,6 +194,69 @@ TEST_CASE("what happened while no vtpmd was there is seen by the next") {
     CHECK(again.destroy());
 }
 
+// One that is stopped says nothing, as in the middle of a long command, and then all at once.
+TEST_CASE("an engine that was busy for two vtpmds goes on under the third") {
+    Recorder life;
+    life.begin();
+    pid_t engine = life.guest.engine_pid();
+    SECTION("both have asked where it stands") {
+        ::kill(engine, SIGSTOP);
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(500ms);
+        life.restart_vtpmd();
+        REQUIRE(life.guest.service().ready());
+        ::kill(engine, SIGCONT);
+    }
+    SECTION("and was told to let go of the ring") {
+        ::kill(engine, SIGSTOP);
+        auto closed = std::async(std::launch::async,
+                                 [&] { return life.guest.front().close(15s).has_value(); });
+        std::this_thread::sleep_for(500ms);
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(3s);  // it has given up asking
+        ::kill(engine, SIGCONT);
+        REQUIRE(closed.get());
+        REQUIRE(life.guest.connect());
+        engine = life.guest.engine_pid();
+    }
+    SECTION("and was told to hand over") {
+        REQUIRE(life.guest.front().close(5s));
+        ::kill(engine, SIGSTOP);
+        REQUIRE(life.guest.offer());
+        std::this_thread::sleep_for(500ms);
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(3s);  // it has given up asking
+        ::kill(engine, SIGCONT);
+        REQUIRE(life.host.xen().wait_for(SimXen::backend(5, 0) + "/state", "4", 10s));
+        engine = life.guest.engine_pid();
+    }
+    life.extend();
+    life.extend();
+    CHECK(life.guest.engine_pid() == engine);
+    CHECK(life.digest() == life.expected);
+    REQUIRE(life.guest.connect());
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+    CHECK_FALSE(life.host.show(life.uuid).in_use());
+}
+
+TEST_CASE("a vtpmd that cannot put its TPM by leaves the engine for the next") {
+    Recorder life;
+    life.begin();
+    const pid_t engine = life.guest.engine_pid();
+    REQUIRE(life.guest.service().ready());
+    life.host.kill_manager();
+    life.guest.vtpmd().terminate();
+    REQUIRE(life.guest.vtpmd().wait(10s) == 1 << 8);
+    life.extend();
+    life.host.start_manager();
+    life.guest.start_vtpmd();
+    life.extend();
+    CHECK(life.guest.engine_pid() == engine);
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+}
+
 TEST_CASE("systemctl stop ends the engine of a vtpmd that was killed") {
     Recorder life;
     life.begin();
@@ -222,6 +286,10 @@ TEST_CASE("while an engine outlives its vtpmd, only the heir gets the instance")
     CHECK(other.refusal().find("in use") != std::string::npos);
     life.extend();
     REQUIRE(run(life.guest, v20::nv_define(32)) == success);
+    // It has been refused, and tries again; it neither ended nor has an engine.
+    CHECK_FALSE(stranger.wait(0ms));
+    CHECK(children_of(stranger.pid()).empty());
+    CHECK(life.guest.engine_pid() == engine);
     stranger.kill();
     life.guest.start_vtpmd();
     life.extend();

@@ -48,26 +48,49 @@ TEST_CASE("a record that is there is whole, whenever its writer died") {
     CHECK(std::filesystem::is_empty(place.directory.path()));
 }
 
-TEST_CASE("a record of another version is named as such, and counts") {
+TEST_CASE("of a record of another version, what was put by is known, and no engine") {
     Place place;
-    place.write(place.uuid.to_string() + " v2 something else altogether\n");
+    const std::string uuid = place.uuid.to_string();
+    SECTION("0.1.0, put by") {
+        place.write(uuid + " 9223372036854775809 1048577 .");
+    }
+    SECTION("one to come") {
+        place.write(uuid + " 9223372036854775809 1048577 . v2 something else altogether\n");
+    }
     const auto read = place.record.read();
-    REQUIRE_FALSE(read);
-    CHECK(read.error().code == Errc::unsupported);
-    CHECK(read.error().context.find("another version of vtpmd") != std::string::npos);
+    REQUIRE(read);
+    CHECK(*read == Powered{.instance = place.uuid, .life = 1048577, .label = 9223372036854775809U});
     CHECK(place.record.exists(place.uuid));
+}
+
+TEST_CASE("a record of 0.1.0 whose TPM was not put by says that") {
+    Place place;
+    place.write(place.uuid.to_string());
+    CHECK(*place.record.read() == Powered{.instance = place.uuid});
+    CHECK(place.record.exists(place.uuid));
+}
+
+// The first fields stay where they are, and the line within what 0.1.0 reads.
+TEST_CASE("0.1.0 can read what was put by") {
+    Place place;
+    REQUIRE(place.record.write(
+        {place.uuid, tpm::Version::v1_2, ~0U, ~0U, ~0U, PoweredAs::failed, true, ~0U, ~0ULL}));
+    const auto content = read_file(place.file.c_str(), 128);
+    REQUIRE(content);
+    const std::string start = place.uuid.to_string() + " 18446744073709551615 4294967295 . ";
+    CHECK(std::string(content->begin(), content->end()).starts_with(start));
 }
 
 TEST_CASE("a record that cannot be read counts, and says nothing") {
     Place place;
-    const std::string whole = place.uuid.to_string() + " v1 2 1 8 12 0 0 0 0 .";
+    const std::string uuid = place.uuid.to_string();
+    const std::string whole = uuid + " 0 0 . v1 2 1 8 12 0 0 .";
     place.write(whole);
     REQUIRE(place.record.read());
-    for (const auto& text :
-         {std::string(), std::string("nonsense"), place.uuid.to_string(),
-          whole.substr(0, whole.size() - 1), place.uuid.to_string() + " v1 3 1 8 12 0 0 0 0 .",
-          place.uuid.to_string() + " v1 2 1 8 12 3 0 0 0 .",
-          place.uuid.to_string() + " v1 2 1 8 12 0 2 0 0 .", std::string(300, '1')}) {
+    for (const auto& text : {std::string(), std::string("nonsense"), uuid + " 5", uuid + " 5 5",
+                             uuid + " 5 x .", whole.substr(0, whole.size() - 1),
+                             uuid + " 0 0 . v1 3 1 8 12 0 0 .", uuid + " 0 0 . v1 2 1 8 12 3 0 .",
+                             uuid + " 0 0 . v1 2 1 8 12 0 2 .", std::string(300, '1')}) {
         INFO(text);
         place.write(text);
         CHECK_FALSE(place.record.read());
