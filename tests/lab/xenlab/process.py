@@ -1,7 +1,6 @@
 """A process that the lab started, and that does not outlive it."""
 
 import ctypes
-import os
 import signal
 import subprocess
 import time
