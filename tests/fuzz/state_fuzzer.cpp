@@ -110,11 +110,12 @@ class Jail {
         if (pid_ < 0 || ++cases_ > cases_of_one)
             start();
         const Bytes bytes = fuzz::to_bytes(one);
-        const auto size = static_cast<std::uint32_t>(bytes.size());
+        auto size = static_cast<std::uint32_t>(bytes.size());
         End end;
-        const bool told = ::write(socket_.get(), &size, sizeof size) == sizeof size &&
+        // These go on after libFuzzer's SIGALRM, which comes each -timeout/2 seconds.
+        const bool told = write_all(socket_.get(), fuzz::bytes_of(size)).has_value() &&
                           write_all(socket_.get(), bytes).has_value() &&
-                          ::recv(socket_.get(), &end, sizeof end, MSG_WAITALL) == sizeof end;
+                          read_exactly(socket_.get(), fuzz::bytes_of(end)).has_value();
         if (told && end.how == End::How::lived)
             return true;
         const int status = this->end();

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "vtpm/base/bytes.h"
+
 namespace vtpm::fuzz {
 
 struct End {
@@ -13,5 +15,10 @@ struct End {
     std::uint64_t at = 0;          // the address that was touched
     std::uint64_t offset = 0;      // the instruction's, from where libtpms is loaded
 };
+
+template <typename Object>
+MutableByteView bytes_of(Object& object) {
+    return {reinterpret_cast<std::uint8_t*>(&object), sizeof object};  // NOLINT
+}
 
 }  // namespace vtpm::fuzz

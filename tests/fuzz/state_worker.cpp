@@ -61,11 +61,6 @@ void tell_fault(int, siginfo_t* info, void* context) {
     ::_exit(1);
 }
 
-template <typename Object>
-MutableByteView bytes_of(Object& object) {
-    return {reinterpret_cast<std::uint8_t*>(&object), sizeof object};  // NOLINT
-}
-
 }  // namespace
 
 int main() {
@@ -85,7 +80,7 @@ int main() {
     required(jail::install_filter(engine_program::allowed_calls(bell)));
 
     std::uint32_t size = 0;
-    while (read_exactly(fuzzer, bytes_of(size))) {
+    while (read_exactly(fuzzer, fuzz::bytes_of(size))) {
         Bytes bytes(size);
         if (!read_exactly(fuzzer, bytes))
             break;
