@@ -1,11 +1,15 @@
 #include "database.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 namespace vtpm::vault {
@@ -125,6 +129,10 @@ Result<std::unique_ptr<Database>> Database::open(const std::filesystem::path& pa
     database->database_.reset(raw);
     if (code != SQLITE_OK)
         return fail_sqlite(path.string(), code);
+    const auto directory = std::filesystem::absolute(path).parent_path();
+    database->directory_ = Fd(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!database->directory_.valid())
+        return fail_errno(directory.string(), errno);
     VTPM_CHECK(database->configure());
     return database;
 }
@@ -210,7 +218,29 @@ Result<void> Database::check() {
     return {};
 }
 
+Result<void> Database::writable() const {
+    struct statvfs found {};
+    if (::statvfs(sqlite3_db_filename(database_.get(), "main"), &found) != 0)
+        return fail(Errc::io, NextAction::retry_later,
+                    "the file system of vault.db cannot be asked");
+    if ((found.f_flag & ST_RDONLY) != 0)
+        return fail(Errc::io, NextAction::retry_later, "the file system of vault.db is read-only");
+    return {};
+}
+
+// It became read-only between begin and sync. SQLite takes for durable what may not be, so what it
+// and we have in memory is good for nothing now: the next start reads what is on the disk. Nobody
+// was told yet that anything is durable.
+void Database::end_if_not_synced() const {
+    if (writable())
+        return;
+    std::fputs("vault.db: its file system became read-only during a commit; starting anew\n",
+               stderr);
+    std::abort();
+}
+
 Result<void> Database::checkpoint(int mode) {
+    VTPM_CHECK(writable());
     int pages = 0;
     int copied = 0;
     const int code = sqlite3_wal_checkpoint_v2(database_.get(), nullptr, mode, &pages, &copied);
@@ -218,6 +248,7 @@ Result<void> Database::checkpoint(int mode) {
         return fail_sqlite("checkpoint of vault.db", code);
     if (pages != copied)
         return fail(Errc::io, NextAction::retry_later, "a part of vault.db-wal is still in use");
+    end_if_not_synced();
     log_pages_ = 0;
     return {};
 }
@@ -304,6 +335,7 @@ Result<Fd> Database::copy() {
 }
 
 Result<Transaction> Transaction::begin(Database& database) {
+    VTPM_CHECK(database.writable());
     VTPM_CHECK(database.begin_->run());
     return Transaction(database);
 }
@@ -319,6 +351,7 @@ Transaction::~Transaction() {
 
 Result<void> Transaction::commit() {
     VTPM_CHECK(database_->commit_->run());
+    database_->end_if_not_synced();
     database_ = nullptr;
     return {};
 }

@@ -105,6 +105,11 @@ class Database {
     // A whole copy as of now, without free pages and without a log, in memory.
     Result<Fd> copy();
 
+    // Errc::io while the file system is read-only. ext4 can become so with files open for writing
+    // (an emergency remount, sysrq-u): it then still takes bytes that go over others, but fsync
+    // answers 0 and writes nothing.
+    Result<void> writable() const;
+
     bool in_transaction() const { return sqlite3_get_autocommit(database_.get()) == 0; }
 
   private:
@@ -114,10 +119,12 @@ class Database {
     Database() = default;
     Result<void> configure();
     Result<void> checkpoint(int mode);
+    void end_if_not_synced() const;
     Result<LogFile> log_file();
     Result<void> check_in_place();
 
     friend class Transaction;
+    Fd directory_;
     std::unique_ptr<sqlite3, Close> database_;
     std::optional<Statement> begin_;
     std::optional<Statement> commit_;
@@ -129,7 +136,7 @@ class Database {
     bool logs_ = false;
 };
 
-// Rolls back unless committed.
+// Rolls back unless committed. None begins while the file system is read-only.
 class Transaction {
   public:
     static Result<Transaction> begin(Database& database);

@@ -31,13 +31,17 @@ BACK = ("for i in $(seq 300); do for d in /dev/tpm[0-9]; do [ -c $d ] || continu
         "[ $d = /dev/tpm0 ] || ln -sf $d /dev/tpm0; exit 0; done; sleep 0.2; done; exit 1")
 
 
-def blocks() -> dict[str, str]:
-    """Returns the page's commands by the titles of their sections."""
-    found: dict[str, str] = {}
+# The guest's drivers have come up with all the TPMs that xl has given it.
+SEEN = "[ $(ls -d /dev/tpm[0-9] | wc -l) = {} ]"
+
+
+def blocks() -> dict[str, list[str]]:
+    """Returns the page's blocks of commands by the titles of their sections."""
+    found: dict[str, list[str]] = {}
     for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
         commands = re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)
         if commands:
-            found[section.splitlines()[0]] = "".join(commands)
+            found[section.splitlines()[0]] = commands
     return found
 
 
@@ -58,8 +62,12 @@ def run(lab: Lab) -> None:
         pcrs, another = PCRS[title]
         extended = GuestPcr(guest, "1.2").extend()
         before = guest.domid
-        step(f"{title}: {'; '.join(line.split('  ')[0] for line in commands.splitlines())}")
-        lab.check(f"set -e\n{commands}", 300)
+        for number, block in enumerate(commands):
+            step(f"{title}: {'; '.join(line.split('  ')[0] for line in block.splitlines())}")
+            lab.check(f"set -e\n{block}", 300)
+            if number + 1 < len(commands):
+                has = int(lab.check("xl vtpm-list web1 | grep -c /vtpm/"))
+                guest.check(f"for i in $(seq 300); do {SEEN.format(has)} && exit; sleep 0.3; done; exit 1", 150)
         if another:
             guest = _find(lab, before)
         guest.check(BACK, 150) if pcrs == KEPT else guest.wait_ready()

@@ -22,6 +22,7 @@ XL_PATIENCE_S = 10.0
 WATCHDOG_INITRD = "/run/lab/initrd-watchdog"
 MAKE_WATCHDOG_INITRD = f"""set -e -o pipefail
 rm -rf /dev/shm/extra && mkdir -p /dev/shm/extra/lib/modules && cd /dev/shm/extra
+cp $(modinfo -n watchdog) lib/modules/80-watchdog.ko
 cp $(modinfo -n xen_wdt) lib/modules/90-xen_wdt.ko
 {{ cat /srv/lab/initrd; find . | cpio --quiet -o -H newc -R 0:0; }} >{WATCHDOG_INITRD}
 rm -rf /dev/shm/extra
