@@ -31,7 +31,7 @@ std::size_t CommandServer::handle(ByteView request, std::uint8_t locality,
     auto changes = engine_.take_changes();
     // While memory is ahead of the disk, nothing may be answered that a power cut could take back.
     if (changes.empty() &&
-        (!state_.has_pending() || tpm::shows_no_lasting_state(version_, header->code))) {
+        (!state_.has_pending() || tpm::shows_no_lasting_state(version_, request))) {
         return size;
     }
     const auto committed = state_.commit(std::move(changes), commit_patience(version_));

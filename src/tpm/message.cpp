@@ -43,6 +43,11 @@ constexpr std::array<std::uint32_t, 5> stateless_ordinals_2_0 = {
     0x00000182,  // TPM2_PCR_Extend
 };
 
+// TPM2_GetCapability of what is built in, and of the PCR banks (Part 2, 6.12): TPM_CAP_ALGS,
+// _COMMANDS, _PCRS, _ECC_CURVES. Tools ask it before they read a PCR.
+constexpr std::uint32_t get_capability_2_0 = 0x0000017A;
+constexpr std::array<std::uint32_t, 4> stateless_capabilities_2_0 = {0, 2, 5, 8};
+
 template <std::size_t N>
 bool contains(const std::array<std::uint32_t, N>& list, std::uint32_t ordinal) {
     return std::find(list.begin(), list.end(), ordinal) != list.end();
@@ -98,9 +103,17 @@ bool may_take_long(Version version, std::uint32_t ordinal) {
                                     : contains(slow_ordinals_2_0, ordinal);
 }
 
-bool shows_no_lasting_state(Version version, std::uint32_t ordinal) {
-    return version == Version::v1_2 ? contains(stateless_ordinals_1_2, ordinal)
-                                    : contains(stateless_ordinals_2_0, ordinal);
+bool shows_no_lasting_state(Version version, ByteView request) {
+    const auto header = parse_header(request);
+    if (!header)
+        return false;
+    if (version == Version::v1_2)
+        return contains(stateless_ordinals_1_2, header->code);
+    if (header->code != get_capability_2_0)
+        return contains(stateless_ordinals_2_0, header->code);
+    const auto capability = ByteReader(request.subspan(header_size)).u32();
+    return header->tag == st_no_sessions && capability &&
+           contains(stateless_capabilities_2_0, *capability);
 }
 
 Bytes startup_clear(Version version) {

@@ -43,8 +43,9 @@ std::size_t write_refusal(Version version, Refusal refusal, MutableByteView resp
 // these a CANCEL on the ring is watched for while they run.
 bool may_take_long(Version version, std::uint32_t ordinal);
 
-// Commands whose answer cannot depend on the TPM's lasting state: PCRs, random numbers, self tests.
-bool shows_no_lasting_state(Version version, std::uint32_t ordinal);
+// Commands whose answer does not depend on the TPM's lasting state: PCRs, random numbers, self
+// tests, and what a TPM 2.0 can do. `request` is whole; one without a header is no such command.
+bool shows_no_lasting_state(Version version, ByteView request);
 
 // Commands that the platform's firmware sends: built, never parsed.
 Bytes startup_clear(Version version);

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "stage.h"
+#include "vtpm/jail/sanitizer.h"
 
 using namespace vtpm;
 using namespace vtpm::drill;
@@ -56,7 +57,8 @@ TEST_CASE("a flood from conquered engines leaves an honest guest its TPM") {
     std::printf("%-40s %8.2f %8.2f\n", "beside three conquered engines", during.p50, during.p99);
     std::printf("vtpmmgrd grew by %ld KiB\n", grown);
     CHECK(during.p99 < 10 * before.p99 + 100);
-    CHECK(grown < 32L * 1024);
+    if (!jail::sanitized)  // whose malloc holds back what is freed
+        CHECK(grown < 32L * 1024);
     for (const auto& guest : conquered)
         CHECK(guest->destroy());
     CHECK(stage.journal.lines("vtpm").size() < 300);

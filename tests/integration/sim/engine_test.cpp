@@ -55,7 +55,7 @@ TEST_CASE("the engine on the simulated Xen is the jailed one") {
 }
 
 // libtpms asks malloc for some 270 KB each time it writes its state down.
-TEST_CASE("a write needs no memory that the engine does not have") {
+TEST_CASE("a write needs no memory that the engine does not have", "[memory]") {
     constexpr int writes = 100;
     Bench bench;
     boot(bench.guest);

@@ -225,7 +225,7 @@ TEST_CASE("a chip that is busy for seconds refuses writes or has them wait, and 
     users.end();
 }
 
-TEST_CASE("a clock that jumps harms nothing") {
+TEST_CASE("a clock that jumps harms nothing", "[preload]") {
     SimHost host;
     const auto file = host.directory() / "clock";
     const auto set = [&](long years) { std::ofstream(file) << years * 365 * 86400; };

@@ -32,7 +32,7 @@ BACK = ("for i in $(seq 300); do for d in /dev/tpm[0-9]; do [ -c $d ] || continu
 
 
 # The guest's drivers have come up with all the TPMs that xl has given it.
-SEEN = "[ $(ls -d /dev/tpm[0-9] | wc -l) = {} ]"
+SEEN = "[ $(ls /sys/class/tpm | wc -l) = {} ]"
 
 
 def blocks() -> dict[str, list[str]]:

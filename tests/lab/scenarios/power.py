@@ -144,7 +144,7 @@ def _attach(lab: Lab, kind: str) -> None:
     guest = lab.create_guest("hot", kind)
     values = []
     for number, instance in enumerate(instances):
-        _xl(lab, f"vtpm-attach {guest.domid} uuid={instance.uuid},backend=0")
+        _xl(lab, f"vtpm-attach {guest.domid} backend=0 uuid={instance.uuid}")
         _wait_node(guest, number, there=True)
         values.append(GuestPcr(guest, "1.2", f"/dev/tpm{number}").extend())
     listed = lab.check(f"xl vtpm-list {guest.domid}")
@@ -155,7 +155,7 @@ def _attach(lab: Lab, kind: str) -> None:
     tpm_of(guest, "1.2").write_secret(secret)  # that of /dev/tpm0
     _detach(lab, guest, 0, instances[0])
     expect_equal(GuestPcr(guest, "1.2", "/dev/tpm1").read(), values[1], "the PCR of the TPM that stayed")
-    _xl(lab, f"vtpm-attach {guest.domid} uuid={instances[0].uuid},backend=0")
+    _xl(lab, f"vtpm-attach {guest.domid} backend=0 uuid={instances[0].uuid}")
     _wait_node(guest, 0, there=True)
     expect_equal(tpm_of(guest, "1.2").read_secret(SIZE), secret, "NV of a TPM that was detached and attached")
     expect(GuestPcr(guest, "1.2").read() != values[0], "a TPM that was detached has its PCRs still")

@@ -3,6 +3,8 @@
 #include <array>
 #include <catch2/catch.hpp>
 
+#include "fakes/tpm_commands.h"
+
 using namespace vtpm;
 using tpm::Refusal;
 using tpm::Version;
@@ -39,6 +41,30 @@ TEST_CASE("firmware's commands carry their own size") {
     }
     CHECK(to_hex(tpm::startup_clear(Version::v1_2)) == "00c10000000c000000990001");
     CHECK(to_hex(tpm::startup_clear(Version::v2_0)) == "80010000000c000001440000");
+}
+
+TEST_CASE("what a TPM answers without its lasting state") {
+    using namespace tpm_commands;
+    const auto shows_none = [](Version version, const Bytes& request) {
+        return tpm::shows_no_lasting_state(version, request);
+    };
+    CHECK(shows_none(Version::v1_2, v12::get_random(8)));
+    CHECK(shows_none(Version::v2_0, v20::get_random(8)));
+    CHECK_FALSE(shows_none(Version::v1_2, v12::nv_read(8)));
+    CHECK_FALSE(shows_none(Version::v2_0, v12::get_random(8)));
+    CHECK_FALSE(shows_none(Version::v2_0, {}));
+
+    const auto capability = [](std::uint16_t tag, std::uint32_t which) {
+        return command(tag, 0x17A, ByteWriter().u32(which).u32(0).u32(1).take());
+    };
+    constexpr std::uint16_t no_sessions = 0x8001;
+    for (const std::uint32_t which : {0U, 2U, 5U, 8U})
+        CHECK(shows_none(Version::v2_0, capability(no_sessions, which)));
+    // Handles, the physical presence list, the audit list, properties such as the lockout counter.
+    for (const std::uint32_t which : {1U, 3U, 4U, 6U, 7U, 9U, 0x100U, 0xffffffffU})
+        CHECK_FALSE(shows_none(Version::v2_0, capability(no_sessions, which)));
+    CHECK_FALSE(shows_none(Version::v2_0, capability(0x8002, 5)));
+    CHECK_FALSE(shows_none(Version::v2_0, command(no_sessions, 0x17A, {0, 0, 0})));
 }
 
 TEST_CASE("versions by text and number, and nothing else") {
