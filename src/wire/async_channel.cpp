@@ -28,42 +28,45 @@ AsyncChannel::AsyncChannel(Socket socket, FrameSizes limits)
     socket_.non_blocking(true, ignored);
 }
 
+// The handler, which mostly holds who owns this channel, lies in the operation that waits and not
+// in here: so it goes with the loop, if that ends first.
 void AsyncChannel::receive(OnFrame handler) {
-    on_frame_ = std::move(handler);
     incoming_ = Frame();
-    socket_.async_wait(Socket::wait_read, [self = shared_from_this()](const error_code& error) {
+    socket_.async_wait(Socket::wait_read, [self = shared_from_this(), handler = std::move(handler)](
+                                              const error_code& error) mutable {
         if (error)
-            return self->finish_receive(fail_asio(error));
-        self->on_readable();
+            return self->finish_receive(handler, fail_asio(error));
+        self->on_readable(std::move(handler));
     });
 }
 
 // Mostly a frame is there as a whole, and read without another turn of the loop.
-void AsyncChannel::on_readable() {
+void AsyncChannel::on_readable(OnFrame handler) {
     error_code error;
     const std::size_t got = socket_.read_some(asio::buffer(prefix_), error);
     if (error == asio::error::would_block)
-        return receive(std::move(on_frame_));
+        return receive(std::move(handler));
     if (error)
-        return finish_receive(fail_asio(error));
+        return finish_receive(handler, fail_asio(error));
     if (got == prefix_size)
-        return on_prefix();
+        return on_prefix(std::move(handler));
     // The first byte may take for ever, the rest may not.
     arm_timer();
     asio::async_read(socket_, asio::buffer(prefix_.data() + got, prefix_size - got),
-                     [self = shared_from_this()](const error_code& failed, std::size_t) {
+                     [self = shared_from_this(), handler = std::move(handler)](
+                         const error_code& failed, std::size_t) mutable {
                          if (failed)
-                             return self->finish_receive(fail_asio(failed));
-                         self->on_prefix();
+                             return self->finish_receive(handler, fail_asio(failed));
+                         self->on_prefix(std::move(handler));
                      });
 }
 
-void AsyncChannel::on_prefix() {
+void AsyncChannel::on_prefix(OnFrame handler) {
     auto sizes = parse_prefix(prefix_);
     if (!sizes)
-        return finish_receive(tl::make_unexpected(sizes.error()));
+        return finish_receive(handler, tl::make_unexpected(sizes.error()));
     if (sizes->message > limits_.message || sizes->payload > limits_.payload)
-        return finish_receive(fail(Errc::too_large, "a frame beyond the limits"));
+        return finish_receive(handler, fail(Errc::too_large, "a frame beyond the limits"));
     incoming_.message.resize(sizes->message);
     incoming_.payload = SecretBytes(sizes->payload);
     std::array<asio::mutable_buffer, 2> parts = {
@@ -74,29 +77,29 @@ void AsyncChannel::on_prefix() {
     if (asio::buffer_size(parts) > 0)
         got = socket_.read_some(parts, error);
     if (error && error != asio::error::would_block)
-        return finish_receive(fail_asio(error));
+        return finish_receive(handler, fail_asio(error));
     for (auto& part : parts) {
         const std::size_t taken = std::min(got, part.size());
         part += taken;
         got -= taken;
     }
     if (asio::buffer_size(parts) == 0)
-        return finish_receive(std::move(incoming_));
+        return finish_receive(handler, std::move(incoming_));
     arm_timer();
     asio::async_read(socket_, parts,
-                     [self = shared_from_this()](const error_code& failed, std::size_t) {
+                     [self = shared_from_this(), handler = std::move(handler)](
+                         const error_code& failed, std::size_t) {
                          if (failed)
-                             return self->finish_receive(fail_asio(failed));
-                         self->finish_receive(std::move(self->incoming_));
+                             return self->finish_receive(handler, fail_asio(failed));
+                         self->finish_receive(handler, std::move(self->incoming_));
                      });
 }
 
-void AsyncChannel::finish_receive(Result<Frame> result) {
+void AsyncChannel::finish_receive(const OnFrame& handler, Result<Frame> result) {
     timer_.cancel();
     if (!result)
         close();
-    if (auto handler = std::exchange(on_frame_, nullptr))
-        handler(std::move(result));
+    handler(std::move(result));
 }
 
 void AsyncChannel::arm_timer() {

@@ -35,9 +35,9 @@ class AsyncChannel : public std::enable_shared_from_this<AsyncChannel> {
     Socket::executor_type executor() { return socket_.get_executor(); }
 
   private:
-    void on_readable();
-    void on_prefix();
-    void finish_receive(Result<Frame> result);
+    void on_readable(OnFrame handler);
+    void on_prefix(OnFrame handler);
+    void finish_receive(const OnFrame& handler, Result<Frame> result);
     Result<void> send_descriptor(int descriptor);
     void arm_timer();
 
@@ -46,7 +46,6 @@ class AsyncChannel : public std::enable_shared_from_this<AsyncChannel> {
     boost::asio::steady_timer timer_;
     std::array<std::uint8_t, prefix_size> prefix_{};
     Frame incoming_;
-    OnFrame on_frame_;
     Bytes outgoing_;
     SecretBytes outgoing_payload_;
 };
