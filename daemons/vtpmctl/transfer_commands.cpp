@@ -98,6 +98,9 @@ void describe_transfers(CLI::App& app, TransferOptions& o, bool& yes) {
                    ->check(not_empty)
                    ->needs(out);
     out->needs(to);
+    away->add_flag("--without-snapshots", o.without_snapshots,
+                   "its snapshots stay here, and are destroyed with it")
+        ->needs(to);
     away->add_option("--confirm", o.receipt, "the other host's receipt: destroy the TPM here")
         ->check(not_empty);
     away->add_flag("--abort", o.abort, "it was not imported, and never will be: use it here again");
@@ -157,6 +160,7 @@ Result<void> export_instance(ManagerConnection& manager, const TransferOptions& 
     VTPM_TRY(const Bytes ticket, read_named_file(options.ticket, max_small_file));
     Request request;
     request.mutable_export_instance()->set_selector(options.selector);
+    request.mutable_export_instance()->set_leave_snapshots(options.without_snapshots);
     VTPM_TRY(const auto answer, ask_into(manager, request, ticket, options.out));
     const Moved& moved = answer.message.moved();
     if (output.json)

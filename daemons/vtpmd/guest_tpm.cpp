@@ -20,26 +20,6 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
-void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
-                      std::optional<std::uint32_t> life) {
-    uuid_ = uuid;
-    instance_ = instance;
-    life_ = life;
-    if (beginning == xen::Beginning::restored)
-        resume_ = life.value_or(0) - 1;  // that of the save file
-}
-
-void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
-                            std::optional<PutBy> put_by) {
-    uuid_ = uuid;
-    instance_ = instance;
-    if (!put_by)
-        return lose_power("vtpmd was restarted and its engine is no more");
-    resume_ = put_by->label;
-    if (put_by->life != 0)
-        life_ = put_by->life;
-}
-
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
     if (engine_)
         take_over();
@@ -55,6 +35,7 @@ void GuestTpm::take_over() {
         auto state = engine_->hand_over();
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
+            story_.set_why("the guest connected anew");
         } else {
             lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
@@ -67,6 +48,7 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     // A running TPM without its memory would come up with its PCRs at zero.
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
+    tell_of_engine();
     VTPM_TRY(auto channel, engine_channel());
     VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
@@ -164,6 +146,7 @@ void GuestTpm::engine_died(const std::string& why) {
     give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
+    story_.set_why("the engine before it died");
     fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
     if (std::exchange(ready_, false)) {
         lose_power("its engine died");
@@ -186,10 +169,12 @@ GuestTpm::Clock::time_point GuestTpm::next_engine_at(Clock::time_point now) cons
 
 void GuestTpm::lose_power(const std::string& why) {
     fail_until_power_off(why + ", and with it the PCRs of this boot");
+    story_.set_why(why);
 }
 
 void GuestTpm::fail_until_power_off(const std::string& why) {
     power_ = Power::failed;
+    story_.set_why(why);
     volatile_state_ = SecretBytes();
     spdlog::error(
         "instance {} ({}): {}; domain {} gets a TPM in failure mode until it is shut down and "

@@ -17,6 +17,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
     open.set_uuid(uuid.bytes().data(), Uuid::size);
     open.set_domain(guest.domain);
     open.set_device(guest.device);
+    *open.mutable_power() = power_;
     auto reply = ask(request, nullptr, patience);
     if (!reply) {
         close();
@@ -28,7 +29,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
 
 Result<Fd> ManagerClient::attach_engine() {
     wire::proto::Request request;
-    request.mutable_attach_engine();
+    *request.mutable_attach_engine()->mutable_power() = power_;
     Fd descriptor;
     VTPM_TRY(const auto reply, ask(request, &descriptor, answer_time));
     if (!reply.has_attached() || !descriptor.valid()) {

@@ -28,6 +28,8 @@ class ManagerClient {
                                 wire::Channel::Timeout patience = answer_time);
     // A channel for one engine, bound to the instance.
     Result<Fd> attach_engine();
+    // What vtpmmgrd shows to people (vtpmctl show); goes with whatever is asked from here on.
+    void tells(const wire::proto::Power& power) { power_ = power; }
     // Gives the hold up.
     void close() { channel_.reset(); }
 
@@ -41,6 +43,7 @@ class ManagerClient {
                                    wire::Channel::Timeout patience);
 
     std::string socket_path_;
+    wire::proto::Power power_;
     std::unique_ptr<wire::Channel> channel_;
 };
 

@@ -69,6 +69,12 @@ void describe(const vault::Instance& instance, wire::proto::Instance& into) {
     into.set_committed(instance.committed);
     into.set_bytes_stored(instance.bytes);
     into.set_sync(instance.sync);
+    into.set_reverts(instance.reverts);
+    into.set_clones(instance.clones);
+    if (!instance.origin.is_nil())
+        into.set_origin(instance.origin.bytes().data(), Uuid::size);
+    into.set_snapshots(instance.snapshots);
+    into.set_snapshot_bytes(instance.snapshot_bytes);
     if (instance.moved == 0)
         return;
     into.set_peer(instance.peer.bytes().data(), Uuid::size);

@@ -42,6 +42,17 @@ PackageHeader header_of(const InstanceRow& row, const Move& move, const Uuid& so
     return header;
 }
 
+// They do not travel, and nobody shall find that out afterwards.
+Result<void> check_snapshots(const InstanceRow& row, bool leave_them) {
+    if (row.snapshots.empty() || leave_them)
+        return {};
+    return fail(Errc::invalid_argument,
+                "instance " + row.facts.name + " has " + std::to_string(row.snapshots.size()) +
+                    " snapshot(s), which do not go along: delete them (vtpmctl delete-snapshot), "
+                    "or leave them behind, where they are destroyed with the instance once its "
+                    "export is confirmed: --without-snapshots");
+}
+
 Result<void> check_usable_ticket(const Ticket& ticket, const Uuid& own) {
     if (ticket.manager == own)
         return fail(Errc::invalid_argument, "this ticket was made by this very manager");
@@ -76,12 +87,14 @@ Result<void> SqliteVault::fence() {
     return {};
 }
 
-Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_bytes) {
+Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_bytes,
+                                              bool leave_snapshots) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
     VTPM_TRY(const Ticket ticket, Ticket::parse(ticket_bytes));
     const Hash hash = sha256(ticket_bytes);
     if (!row->exported()) {
+        VTPM_CHECK(check_snapshots(*row, leave_snapshots));
         VTPM_CHECK(part_with(*row, ticket, hash));
     } else if (const auto move = Move::parse(row->move);
                !move || !equal_constant_time(move->ticket, hash)) {

@@ -49,9 +49,10 @@ void live_many(std::size_t worlds) {
 
 // A short life, in which everything happens once.
 const std::vector<std::function<void(World&)>> script = {
-    &World::create, &World::store,  &World::store,  &World::commit, &World::store,
-    &World::rename, &World::create, &World::store,  &World::idle,   &World::store,
-    &World::remove, &World::store,  &World::commit, &World::store,  &World::orderly_end,
+    &World::create, &World::store,  &World::take_snapshot,   &World::store,       &World::commit,
+    &World::revert, &World::store,  &World::rename,          &World::create,      &World::clone,
+    &World::store,  &World::idle,   &World::remove_snapshot, &World::store,       &World::remove,
+    &World::store,  &World::commit, &World::store,           &World::orderly_end,
 };
 
 void perform(

@@ -146,6 +146,7 @@ class Vault {
     static constexpr std::size_t max_instances = 100'000;  // deleted ones count
     static constexpr std::size_t max_name_size = 64;
     static constexpr std::size_t max_policy_size = 2048;
+    static constexpr std::size_t max_snapshots = 16;  // of one instance
 
     virtual ~Vault() = default;
 
@@ -255,8 +256,11 @@ class Vault {
     virtual Result<MadeTicket> make_ticket(const Uuid& group) = 0;
     // From here on the instance is used here no more, and the chip knows that before there is a
     // package. Repeated with the same ticket it gives the package again; Errc::already_exists with
-    // another one. Errc::malformed: that is no ticket.
-    virtual Result<Exported> export_instance(const Uuid& uuid, ByteView ticket) = 0;
+    // another one. Errc::malformed: that is no ticket. Snapshots are not in the package:
+    // Errc::invalid_argument if there are any, unless they are to be left behind, where they are
+    // erased by confirm_export().
+    virtual Result<Exported> export_instance(const Uuid& uuid, ByteView ticket,
+                                             bool leave_snapshots) = 0;
     // The other manager has it: erases it here. Errc::corrupt: not the receipt of its package.
     virtual Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) = 0;
     // Used here again, on the word of an operator who knows that nobody has imported it.
@@ -303,6 +307,25 @@ class Vault {
 
     // Erases the instance's key and with it everything that was ever stored; its uuid stays taken.
     virtual Result<void> remove(const Uuid& uuid) = 0;
+
+    // ---- snapshots and clones: docs/decisions/0011. Nobody may be using the instance, but for
+    // snapshots() and a clone of a snapshot. ----
+
+    // Keeps the permanent state as it is now under a name. Errc::already_exists; invalid_argument:
+    // the name, as of an instance, or nothing was ever stored; too_large: max_snapshots are kept.
+    virtual Result<Instance> take_snapshot(const Uuid& uuid, std::string_view name) = 0;
+    // By age.
+    virtual Result<std::vector<Snapshot>> snapshots(const Uuid& uuid) = 0;
+    // Erases it. Errc::not_found.
+    virtual Result<Instance> remove_snapshot(const Uuid& uuid, std::string_view name) = 0;
+    // The permanent state is that of the snapshot again, by a store like any other: the sequence
+    // goes up. What else was stored (a suspended TPM) is gone. Counted in Instance::reverts.
+    // Errc::not_found; corrupt: the snapshot does not verify, and nothing is changed.
+    virtual Result<Instance> revert(const Uuid& uuid, std::string_view snapshot) = 0;
+    // Another instance, with a key of its own, that begins with this one's permanent state or with
+    // that of a snapshot: a TPM with the same seeds, in the same group. Errc as create() and
+    // revert().
+    virtual Result<Instance> clone(const Uuid& uuid, const CloneWish& wish) = 0;
 
     virtual Result<LoadedState> load(const Uuid& uuid) = 0;
 
