@@ -121,6 +121,7 @@ class World {
     std::optional<Uuid> some_guest(bool usable);
     Uuid new_uuid();
     std::optional<Uuid> some_guest_with_snapshot();
+    bool shows(const State& next, const Uuid& uuid);
 
     std::filesystem::path directory_;
     Random& random_;
