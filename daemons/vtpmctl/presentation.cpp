@@ -141,6 +141,7 @@ nlohmann::json to_json(const wire::proto::Status& status) {
         {"closed_groups", status.closed_groups()},
         {"instances", status.instances()},
         {"in_use", status.in_use()},
+        {"snapshot_bytes", status.snapshot_bytes()},
         {"last_commit", status.last_commit() == 0
                             ? nlohmann::json(nullptr)
                             : nlohmann::json(time_text(status.last_commit()))},
@@ -215,6 +216,8 @@ std::string describe(const wire::proto::Status& status) {
                                         : ", closed: " + std::to_string(status.closed_groups())));
         text += line("instances", std::to_string(status.instances()) + ", " +
                                       std::to_string(status.in_use()) + " in use");
+        if (status.snapshot_bytes() > 0)
+            text += line("snapshots", std::to_string(status.snapshot_bytes()) + " bytes in all");
         text += line("last write", time_text(status.last_commit()));
         const auto& fresh = status.freshness();
         text += line("epoch", std::to_string(fresh.epoch()) + ", committed to the chip " +

@@ -34,7 +34,7 @@ nlohmann::json to_json(const wire::proto::Story& story) {
         {"beginning",
          power.beginning().empty() ? nlohmann::json(nullptr) : nlohmann::json(power.beginning())},
         {"no_record_of_this_boot", power.beginning() == "attached"},
-        {"engines", power.engines()},
+        {"engines", story.has_power() ? nlohmann::json(power.engines()) : nlohmann::json(nullptr)},
         {"engine_because", power.why()},
         {"last_handover", time_or_null(power.handed_over())},
         {"last_handover_because", power.handover_why()},
@@ -50,6 +50,9 @@ std::string story_of(const wire::proto::Story& story) {
              "domain " + std::to_string(story.domain()) + ", device " +
                  std::to_string(story.device()) + ", since " + time_text(story.held()) +
                  (story.released() == 0 ? "" : " until " + time_text(story.released())));
+    if (!story.has_power())
+        return text +
+               line("engines", "not known: its vtpmd is of an older version, and does not say");
     if (power.engines() == 0)
         return text + line("engines", "none yet: its guest has not connected");
     text += line("powered since", beginning_of(power));

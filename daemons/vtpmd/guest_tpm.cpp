@@ -39,6 +39,8 @@ void GuestTpm::take_over() {
         } else {
             lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
+    } else if (power_ != Power::failed) {
+        story_.set_why("the guest connected anew");
     }
     give_up_engine();
     ready_ = false;
@@ -48,7 +50,6 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     // A running TPM without its memory would come up with its PCRs at zero.
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
-    tell_of_engine();
     VTPM_TRY(auto channel, engine_channel());
     VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
@@ -65,6 +66,7 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     ready_ = false;
     reported_failure_ = false;
     engine_.emplace(std::move(engine));
+    tell_of_engine();
     return {};
 }
 
@@ -114,6 +116,8 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
     power_ = Power::on;
     ready_ = true;
     crashes_ = 0;
+    if (resumed)
+        tell_of_handover();
     spdlog::info("instance {} ({}): TPM {} {} for domain {} in {} ms", uuid_.to_string(),
                  instance_.name, tpm::to_string(instance_.tpm),
                  ready.manufactured() ? "manufactured and started"
@@ -126,6 +130,7 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
 void GuestTpm::not_started(const wire::proto::Failure& failure) {
     if (power_ == Power::failed)
         return;
+    tell_of_failure(log::printable(failure.context()));
     spdlog::error(
         "instance {} ({}): the TPM of domain {} could not be started and is in failure "
         "mode: {}",

@@ -36,6 +36,7 @@ void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beg
                    : beginning == xen::Beginning::attached
                        ? "the TPM was attached to a running guest"
                        : "the guest was started");
+    manager_.tells(story_);
     if (beginning == xen::Beginning::restored)
         resume_ = life.value_or(0) - 1;  // that of the save file
 }
@@ -46,6 +47,7 @@ void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
     instance_ = instance;
     story_ = {};
     story_.set_why("vtpmd was restarted");
+    manager_.tells(story_);
     if (!put_by)
         return lose_power("vtpmd was restarted and its engine is no more");
     resume_ = put_by->label;
@@ -56,12 +58,28 @@ void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
 void GuestTpm::tell_of_engine() {
     story_.set_engines(story_.engines() + 1);
     story_.set_failed(power_ == Power::failed);
-    if (power_ != Power::failed &&
-        (!volatile_state_.empty() || (resume_ && power_ == Power::off))) {
-        story_.set_handed_over(unix_seconds());
-        story_.set_handover_why(story_.why());
-    }
-    manager_.tells(story_);
+    tell();
+}
+
+// Once it is one: what an engine was given, it may not be able to take.
+void GuestTpm::tell_of_handover() {
+    story_.set_handed_over(unix_seconds());
+    story_.set_handover_why(story_.why());
+    tell();
+}
+
+void GuestTpm::tell_of_failure(const std::string& why) {
+    story_.set_failed(true);
+    story_.set_why("it could not be started: " + why);
+    tell();
+}
+
+// A manager that is away hears of it when it is back.
+void GuestTpm::tell() {
+    if (manager_.fd() < 0)
+        return manager_.tells(story_);
+    if (!manager_.tell(story_))
+        on_manager();
 }
 
 }  // namespace vtpm::doorman

@@ -64,6 +64,8 @@ std::optional<Result<AdminSession::Answer>> AdminSession::answer_meanwhile(
         return tl::make_unexpected(request.error());
     if (request->has_attach_engine())
         return attach_engine(request->attach_engine());
+    if (request->has_tell_power())
+        return tell_power(request->tell_power());
     if (request->has_open())
         return fail(Errc::locked, NextAction::retry_later, "the vault's keys are being renewed");
     if (manager_.waiting.size() >= Manager::max_waiting)
@@ -148,6 +150,8 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
             return open(request.open());
         case Request::kAttachEngine:
             return attach_engine(request.attach_engine());
+        case Request::kTellPower:
+            return tell_power(request.tell_power());
         default:
             return answer_administration(request, frame.payload);
     }
@@ -334,8 +338,9 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
     VTPM_CHECK(manager_.vault.check_usable(uuid));
     VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()}));
     held_ = uuid;
-    manager_.stories.opened(uuid, {request.domain(), request.device()}, instance.sequence,
-                            request.power());
+    manager_.stories.opened(uuid, {request.domain(), request.device()}, instance.sequence);
+    if (request.has_power())
+        manager_.stories.told(uuid, instance.sequence, request.power());
     // Not worth refusing a guest for.
     if (const auto noted = manager_.vault.note("open", uuid); !noted)
         spdlog::warn("the journal does not say that {} was opened: {}", uuid.to_string(),
@@ -353,12 +358,22 @@ Result<AdminSession::Answer> AdminSession::attach_engine(const wire::proto::Atta
                                       pair.first.release());
     const auto session = std::make_shared<EngineSession>(manager_, *held_, std::move(socket));
     manager_.holders.set_engine(*held_, session);
-    if (const auto instance = manager_.vault.get(*held_))
+    if (const auto instance = manager_.vault.get(*held_); instance && request.has_power())
         manager_.stories.told(*held_, instance->sequence, request.power());
     session->start();
     Answer answer;
     answer.message.mutable_attached();
     answer.descriptor = std::move(pair.second);
+    return answer;
+}
+
+Result<AdminSession::Answer> AdminSession::tell_power(const wire::proto::TellPower& request) {
+    if (!held_)
+        return fail(Errc::invalid_argument, "no instance is open on this connection");
+    if (const auto instance = manager_.vault.get(*held_))
+        manager_.stories.told(*held_, instance->sequence, request.power());
+    Answer answer;
+    answer.message.mutable_done();
     return answer;
 }
 

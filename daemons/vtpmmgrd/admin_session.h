@@ -49,6 +49,7 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> rotate(const wire::proto::Rotate& request);
     Result<Answer> open(const wire::proto::Open& request);
     Result<Answer> attach_engine(const wire::proto::AttachEngine& request);
+    Result<Answer> tell_power(const wire::proto::TellPower& request);
 
     // admin_groups.cpp
     Result<Answer> group_list();

@@ -21,6 +21,7 @@ std::string words(const std::string& text) {
 // What was known stays, unless something else is known now.
 void take(const wire::proto::Power& power, std::uint64_t sequence, Story& into) {
     auto& known = into.power;
+    into.speaks = true;
     if (power.since() != 0 && power.since() != known.since()) {  // another power cycle
         known.Clear();
         known.set_since(power.since());
@@ -44,8 +45,7 @@ void take(const wire::proto::Power& power, std::uint64_t sequence, Story& into) 
 
 }  // namespace
 
-void Stories::opened(const Uuid& uuid, GuestDevice guest, std::uint64_t sequence,
-                     const wire::proto::Power& power) {
+void Stories::opened(const Uuid& uuid, GuestDevice guest, std::uint64_t sequence) {
     Story& story = stories_[uuid];
     if (story.held == 0 || story.guest != guest) {
         story = Story{};
@@ -54,7 +54,6 @@ void Stories::opened(const Uuid& uuid, GuestDevice guest, std::uint64_t sequence
         story.first = sequence;
     }
     story.released = 0;
-    take(power, sequence, story);
 }
 
 void Stories::told(const Uuid& uuid, std::uint64_t sequence, const wire::proto::Power& power) {
@@ -81,7 +80,8 @@ void describe(const Story& story, std::uint64_t sequence, bool held, wire::proto
     into.set_released(held ? 0 : story.released);
     const std::uint64_t end = held || story.released == 0 ? sequence : story.last;
     into.set_writes(end - std::min(end, story.first));
-    *into.mutable_power() = story.power;
+    if (story.speaks)
+        *into.mutable_power() = story.power;
     into.set_domain(story.guest.domain);
     into.set_device(story.guest.device);
 }

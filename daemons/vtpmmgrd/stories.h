@@ -17,6 +17,7 @@ struct Story {
     std::int64_t released = 0;  // 0: it is held, as far as we were told
     std::uint64_t first = 0;    // the instance's sequence when this began
     std::uint64_t last = 0;     // and when it was released
+    bool speaks = false;        // its vtpmd; those of an older version do not
     wire::proto::Power power;
     std::uint32_t told = 0;  // of the engines in `power`: by the vtpmd of now
 };
@@ -27,9 +28,8 @@ class Stories {
     //
     // A vtpmd holds it. One that was restarted does not know how its guest's TPM began, and goes on
     // with the story of the vtpmd before, if that was the same guest's.
-    void opened(const Uuid& uuid, GuestDevice guest, std::uint64_t sequence,
-                const wire::proto::Power& power);
-    // Its vtpmd has another engine, or the same one has another channel.
+    void opened(const Uuid& uuid, GuestDevice guest, std::uint64_t sequence);
+    // By its vtpmd, whether there is anything new or not.
     void told(const Uuid& uuid, std::uint64_t sequence, const wire::proto::Power& power);
     // Nobody holds it any more.
     void released(const Uuid& uuid, std::uint64_t sequence);

@@ -95,6 +95,7 @@ void describe(const vault::Status& status, wire::proto::Status& into) {
     into.set_groups(status.groups);
     into.set_closed_groups(status.closed_groups);
     into.set_instances(status.instances);
+    into.set_snapshot_bytes(status.snapshot_bytes);
     into.set_last_commit(status.last_commit);
     into.set_recovery(status.recovery);
     into.set_format(status.format);

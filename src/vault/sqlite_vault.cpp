@@ -71,6 +71,7 @@ Status SqliteVault::status() {
     status.closed_groups = unlocked_->closed.size();
     for (const InstanceRow* const row : unlocked_->instances->all()) {
         ++status.instances;
+        status.snapshot_bytes += row->facts.snapshot_bytes;
         if (row->quarantined())
             ++status.quarantined;
         status.last_commit = std::max(status.last_commit, row->facts.committed);

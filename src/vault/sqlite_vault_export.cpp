@@ -53,6 +53,18 @@ Result<void> check_snapshots(const InstanceRow& row, bool leave_them) {
                     "export is confirmed: --without-snapshots");
 }
 
+// The package does not have it: for the journal, which stays.
+std::string past_that_stays(const Instance& facts) {
+    std::string past;
+    if (facts.reverts > 0)
+        past += ", reverts " + std::to_string(facts.reverts);
+    if (facts.clones > 0)
+        past += ", clones made of it " + std::to_string(facts.clones);
+    if (!facts.origin.is_nil())
+        past += ", a clone of " + facts.origin.to_string();
+    return past.empty() ? past : "; not in the package" + past;
+}
+
 Result<void> check_usable_ticket(const Ticket& ticket, const Uuid& own) {
     if (ticket.manager == own)
         return fail(Errc::invalid_argument, "this ticket was made by this very manager");
@@ -127,7 +139,7 @@ Result<void> SqliteVault::part_with(const InstanceRow& old, const Ticket& ticket
     Change change{.action = "export",
                   .subject = subject_of(row.facts.name, row.facts.uuid) + " to manager " +
                              move.peer.to_string() + ", ticket " +
-                             to_hex(ticket_hash).substr(0, 16)};
+                             to_hex(ticket_hash).substr(0, 16) + past_that_stays(row.facts)};
     change.rows.push_back({std::move(row)});
     return make(std::move(change), true);
 }

@@ -35,6 +35,19 @@ Result<void> check_new_snapshot(const InstanceRow& row, std::string_view name) {
     return {};
 }
 
+// For `size` bytes more, in the vault as a whole.
+Result<void> check_room(const InstanceTable& instances, std::uint64_t size) {
+    std::uint64_t kept = 0;
+    for (const InstanceRow* const row : instances.all())
+        kept += row->facts.snapshot_bytes;
+    if (kept + size <= Vault::max_snapshot_bytes)
+        return {};
+    return fail(Errc::too_large, "the snapshots of all instances have " + std::to_string(kept) +
+                                     " bytes, and with this one it would be more than " +
+                                     std::to_string(Vault::max_snapshot_bytes) +
+                                     "; delete some first: vtpmctl list --json says who has them");
+}
+
 std::uint8_t free_place(const InstanceRow& row) {
     std::uint8_t place = 0;
     const auto taken = [&] {
@@ -128,6 +141,7 @@ Result<Instance> SqliteVault::take_snapshot(const Uuid& uuid, std::string_view n
     InstanceRow row = *open.instances->find(uuid);
     VTPM_CHECK(check_new_snapshot(row, name));
     VTPM_TRY(const SecretBytes* const permanent, permanent_state(state, row));
+    VTPM_CHECK(check_room(*open.instances, permanent->size()));
     VTPM_TRY(const SecretBytes key, open.instance_key(row));
     KeptSnapshot snapshot;
     snapshot.name = name;

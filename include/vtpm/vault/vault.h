@@ -66,6 +66,7 @@ struct Status {
     std::size_t closed_groups = 0;       // of them
     std::size_t instances = 0;           // all but the deleted
     std::size_t quarantined = 0;         // of them; found so far
+    std::uint64_t snapshot_bytes = 0;    // in the snapshots of them all
     std::int64_t last_commit = 0;        // unix seconds of the last store(); 0 if never, or locked
     bool recovery = false;               // keys are escrowed to a recovery key
     std::uint32_t format = 0;            // of the database
@@ -147,6 +148,8 @@ class Vault {
     static constexpr std::size_t max_name_size = 64;
     static constexpr std::size_t max_policy_size = 2048;
     static constexpr std::size_t max_snapshots = 16;  // of one instance
+    // Of plaintext in the snapshots of all instances. A backup has the database in memory twice.
+    static constexpr std::uint64_t max_snapshot_bytes = std::uint64_t{128} << 20U;
 
     virtual ~Vault() = default;
 
@@ -312,7 +315,8 @@ class Vault {
     // snapshots() and a clone of a snapshot. ----
 
     // Keeps the permanent state as it is now under a name. Errc::already_exists; invalid_argument:
-    // the name, as of an instance, or nothing was ever stored; too_large: max_snapshots are kept.
+    // the name, as of an instance, or nothing was ever stored; too_large: max_snapshots are kept,
+    // or the vault would have more than max_snapshot_bytes of them.
     virtual Result<Instance> take_snapshot(const Uuid& uuid, std::string_view name) = 0;
     // By age.
     virtual Result<std::vector<Snapshot>> snapshots(const Uuid& uuid) = 0;

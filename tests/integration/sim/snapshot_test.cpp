@@ -82,6 +82,13 @@ TEST_CASE("a guest that was saved before a revert has no TPM to go on with") {
     guest->restore_from(file);
     boot(*guest);
     CHECK(run(*guest, v20::pcr_read(pcr)) == failure_mode);
+    for (int n = 0; n < 100 && !k.host.show(k.uuid).story().power().failed(); ++n)
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    const auto told = k.host.show(k.uuid).story().power();
+    CHECK(told.failed());
+    CHECK(told.handed_over() == 0);
+    CHECK(told.engines() == 1);
+    CHECK(told.why().find("could not be started") != std::string::npos);
     CHECK(guest->destroy());
     guest = k.next(k.uuid);
     boot(*guest);

@@ -117,8 +117,10 @@ TEST_CASE("show has what was reverted and cloned, and the story") {
     web.set_snapshots(1);
     auto& story = *web.mutable_story();
     story.set_domain(7);
-    CHECK(describe(web).find("none yet") != std::string::npos);
+    CHECK(describe(web).find("not known: its vtpmd is of an older version") != std::string::npos);
+    CHECK(to_json(web)["story"]["engines"].is_null());
     auto& power = *story.mutable_power();
+    CHECK(describe(web).find("none yet") != std::string::npos);
     power.set_engines(2);
     power.set_since(1'000'000'000);
     power.set_beginning("attached");

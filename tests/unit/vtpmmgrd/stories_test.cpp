@@ -20,6 +20,10 @@ struct Told {
     Stories stories;
     Uuid uuid = Uuid::random();
 
+    void opened(GuestDevice guest, std::uint64_t sequence, const wire::proto::Power& power) {
+        stories.opened(uuid, guest, sequence);
+        stories.told(uuid, sequence, power);
+    }
     wire::proto::Story story(std::uint64_t sequence = 10, bool held = true) {
         const auto* const found = stories.find(uuid);
         REQUIRE(found != nullptr);
@@ -36,7 +40,7 @@ TEST_CASE("a story begins with its holder, and is another's with another") {
     CHECK(t.stories.find(t.uuid) == nullptr);
     t.stories.told(t.uuid, 3, power(100, 1));  // by nobody who holds it
     CHECK(t.stories.find(t.uuid) == nullptr);
-    t.stories.opened(t.uuid, {5, 0}, 4, power(0, 0));
+    t.opened({5, 0}, 4, power(0, 0));
     CHECK(t.story().power().engines() == 0);
     t.stories.told(t.uuid, 4, power(100, 1, "start"));
     t.stories.told(t.uuid, 9, power(100, 2, "again"));
@@ -48,18 +52,30 @@ TEST_CASE("a story begins with its holder, and is another's with another") {
     CHECK(t.story(20, false).over());
     CHECK(t.story(20, false).writes() == 6);
     CHECK(t.story(20, false).released() > 0);
-    t.stories.opened(t.uuid, {6, 0}, 20, power(0, 0));
+    t.opened({6, 0}, 20, power(0, 0));
     CHECK(t.story(20).power().engines() == 0);
     CHECK(t.story(20).domain() == 6);
     CHECK(t.story(20).writes() == 0);
 }
 
+TEST_CASE("a vtpmd that says nothing is not one without an engine") {
+    Told t;
+    t.stories.opened(t.uuid, {5, 0}, 4);
+    CHECK(t.story().domain() == 5);
+    CHECK_FALSE(t.story().has_power());
+    t.stories.told(t.uuid, 4, power(0, 0));
+    CHECK(t.story().has_power());
+    // Its successor for another guest says nothing again.
+    t.stories.opened(t.uuid, {6, 0}, 4);
+    CHECK_FALSE(t.story().has_power());
+}
+
 TEST_CASE("a vtpmd that was restarted goes on with the story") {
     Told t;
-    t.stories.opened(t.uuid, {5, 0}, 4, power(0, 0));
+    t.opened({5, 0}, 4, power(0, 0));
     t.stories.told(t.uuid, 4, power(100, 3));
     t.stories.released(t.uuid, 6);
-    t.stories.opened(t.uuid, {5, 0}, 6, power(0, 0));
+    t.opened({5, 0}, 6, power(0, 0));
     CHECK(t.story().released() == 0);
     t.stories.told(t.uuid, 6, power(0, 1, "vtpmd was restarted"));
     CHECK(t.story().power().engines() == 4);
@@ -67,7 +83,7 @@ TEST_CASE("a vtpmd that was restarted goes on with the story") {
     CHECK(t.story().power().beginning() == "created");
     CHECK(t.story().writes() == 6);
     // The same engine, with another channel.
-    t.stories.opened(t.uuid, {5, 0}, 6, power(0, 1));
+    t.opened({5, 0}, 6, power(0, 1));
     t.stories.told(t.uuid, 6, power(0, 1));
     CHECK(t.story().power().engines() == 4);
     // The device was detached and attached again.
@@ -82,7 +98,7 @@ TEST_CASE("a manager that was restarted believes what it is told") {
     now.set_handed_over(150);
     now.set_handover_why("why");
     now.set_failed(true);
-    t.stories.opened(t.uuid, {5, 0}, 4, now);
+    t.opened({5, 0}, 4, now);
     t.stories.told(t.uuid, 4, now);
     CHECK(t.story().power().engines() == 3);
     CHECK(t.story().power().handed_over() == 150);
@@ -91,7 +107,7 @@ TEST_CASE("a manager that was restarted believes what it is told") {
 
 TEST_CASE("words of a story are short, and steer no terminal") {
     Told t;
-    t.stories.opened(t.uuid, {5, 0}, 4, power(100, 1, std::string(5000, 'x')));
+    t.opened({5, 0}, 4, power(100, 1, std::string(5000, 'x')));
     CHECK(t.story().power().why().size() == 200);
     t.stories.told(t.uuid, 4, power(100, 1, "\x1b[2J"));
     CHECK(t.story().power().why() == "?[2J");
