@@ -1,11 +1,17 @@
 // World's verdicts: what the vault makes of an image of the disk, and whether it may.
+#include <sqlite3.h>
+
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 
 #include "content.h"
 #include "world.h"
 
 namespace vtpm::crash {
 namespace {
+
+namespace fs = std::filesystem;
 
 // The damage is in its snapshots, which are refused one by one.
 bool has_lost_snapshots(Guest found, const Guest& wanted) {
@@ -196,6 +202,30 @@ void World::put_back_images(std::size_t count, bool fall) {
             return;
         }
     }
+}
+
+void World::make_it_format_5() {
+    const fs::path place = directory_ / "copy" / "vault";
+    lay_down(image_, place);
+    sqlite3* database = nullptr;
+    const bool done =
+        sqlite3_open((place / "vault.db").c_str(), &database) == SQLITE_OK &&
+        (sqlite3_exec(database, "SELECT past FROM instances", nullptr, nullptr, nullptr) !=
+             SQLITE_OK ||
+         sqlite3_exec(database,
+                      "BEGIN; ALTER TABLE instances DROP COLUMN past; DROP TABLE snapshots;"
+                      "PRAGMA user_version = 5; COMMIT",
+                      nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(database);
+    if (!done)
+        wrong(figures_.other, "the database does not become one of format 5");
+    Files files;
+    for (const auto& entry : fs::directory_iterator(place)) {
+        std::ifstream in(entry.path(), std::ios::binary);
+        const Bytes found{std::istreambuf_iterator<char>(in), {}};
+        files[entry.path().filename()] = Contents(found);
+    }
+    image_ = std::move(files);
 }
 
 // The host goes on with it, whatever was promised of another one.

@@ -150,6 +150,37 @@ TEST_CASE("a power cut at each operation of a short life") {
     cut_everywhere(2, 16, false);
 }
 
+TEST_CASE("a power cut at each operation of the start that brings format 5 up to date") {
+    const auto directory = in_memory();
+    Figures figures;
+    Random random(seed());
+    World world(directory.path(), random, figures);
+    world.power_on();
+    REQUIRE(world.boot());
+    for (const auto act : {&World::create, &World::store, &World::create, &World::store})
+        (world.*act)();
+    world.orderly_end();
+    world.power_off();
+    std::size_t at = 0;
+    for (bool complete = false; !complete && figures.sound();) {
+        INFO("VTPM_TEST_SEED=" << seed() << ", cut at operation " << at + 1);
+        world.make_it_format_5();
+        world.power_on(++at);
+        complete = world.boot();
+        judge_all(world, random, 16);
+        world.power_off();
+        CHECK(figures.sound());
+    }
+    CHECK(at > 10);
+    world.power_on();
+    REQUIRE(world.boot());
+    for (const auto act : {&World::take_snapshot, &World::store, &World::revert})
+        (world.*act)();
+    world.power_off();
+    CHECK(figures.sound());
+    WARN("seed " << seed() << ": " << at << " operations; " << figures.table());
+}
+
 TEST_CASE("each sync of a short life fails once") {
     fail_each_sync(16);
 }

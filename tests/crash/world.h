@@ -95,6 +95,10 @@ class World {
     // with one that was accepted if `fall` says so.
     void put_back_images(std::size_t count, bool fall);
 
+    // While the host is off, in order: the database becomes one of format 5, if it is none.
+    // Nothing in it may have a past.
+    void make_it_format_5();
+
     // While the host is on or off.
     void judge_power_cut(const Image& left);
     // Of an image that somebody has damaged: whatever is served is right, or of the open epoch.

@@ -289,6 +289,27 @@ TEST_CASE("a full disk refuses a snapshot, and changes nothing") {
     CHECK(s.loaded(s.web) == std::string(200'000, 'x'));
 }
 
+TEST_CASE("the snapshots of all instances have a limit, which one deleted makes room below") {
+    Scene s;
+    const std::string large(Vault::max_blob_size, 'x');
+    s.stored(s.web, 1, large);
+    constexpr std::size_t fit = Vault::max_snapshot_bytes / Vault::max_blob_size;
+    Uuid last;
+    for (std::size_t n = 0; n < fit; ++n) {
+        if (n % Vault::max_snapshots == 0) {
+            const auto clone = s.vault->clone(s.web, {"c" + std::to_string(n)});
+            REQUIRE(fine(clone));
+            last = clone->uuid;
+        }
+        REQUIRE(fine(s.vault->take_snapshot(last, "s" + std::to_string(n))));
+    }
+    CHECK(s.vault->status().snapshot_bytes == Vault::max_snapshot_bytes);
+    CHECK(error_of(s.vault->take_snapshot(s.web, "more")) == Errc::too_large);
+    CHECK(s.facts(s.web).snapshots == 0);
+    REQUIRE(fine(s.vault->remove_snapshot(last, "s" + std::to_string(fit - 1))));
+    s.snapshot("more");
+}
+
 TEST_CASE("an export leaves snapshots behind, if it may") {
     TwoHosts h;
     const Uuid web = h.source.made("web1", "one");
@@ -306,6 +327,8 @@ TEST_CASE("an export leaves snapshots behind, if it may") {
     CHECK(h.source.vault->get(web)->reverts == 2);
     const auto away = h.source.vault->export_instance(web, h.target.ticket(), true);
     REQUIRE(fine(away));
+    CHECK(h.source.vault->journal(0, 1000)->back().subject.find(
+              "; not in the package, reverts 2") != std::string::npos);
     const auto there = h.target.vault->import_package(away->package, "", {});
     REQUIRE(fine(there));
     CHECK(there->instance.snapshots == 0);
