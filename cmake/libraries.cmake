@@ -18,13 +18,18 @@ pkg_check_modules(sqlite REQUIRED IMPORTED_TARGET sqlite3)
 pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)
 
 # The schema of our own processes' messages. Generated code is not held to our warnings.
-set(PROTO ${PROJECT_SOURCE_DIR}/src/wire/messages.proto)
+set(PROTO ${PROJECT_SOURCE_DIR}/src/wire)
 set(PROTO_OUT ${PROJECT_BINARY_DIR}/generated/vtpm/wire)
 file(MAKE_DIRECTORY ${PROTO_OUT})
+foreach(name groups life messages)
+    list(APPEND PROTO_FILES ${PROTO}/${name}.proto)
+    list(APPEND PROTO_SOURCES ${PROTO_OUT}/${name}.pb.cc)
+    list(APPEND PROTO_HEADERS ${PROTO_OUT}/${name}.pb.h)
+endforeach()
 add_custom_command(
-    OUTPUT ${PROTO_OUT}/messages.pb.cc ${PROTO_OUT}/messages.pb.h
-    COMMAND protobuf::protoc --cpp_out=${PROTO_OUT} -I ${PROJECT_SOURCE_DIR}/src/wire ${PROTO}
-    DEPENDS ${PROTO} VERBATIM)
-add_library(vtpm_proto STATIC ${PROTO_OUT}/messages.pb.cc)
+    OUTPUT ${PROTO_SOURCES} ${PROTO_HEADERS}
+    COMMAND protobuf::protoc --cpp_out=${PROTO_OUT} -I ${PROTO} ${PROTO_FILES}
+    DEPENDS ${PROTO_FILES} VERBATIM)
+add_library(vtpm_proto STATIC ${PROTO_SOURCES})
 target_include_directories(vtpm_proto SYSTEM PUBLIC ${PROJECT_BINARY_DIR}/generated)
 target_link_libraries(vtpm_proto PUBLIC protobuf::libprotobuf-lite)

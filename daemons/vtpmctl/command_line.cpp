@@ -128,7 +128,12 @@ void describe_instances(CLI::App& app, Arguments& a) {
                      "the chip");
     add_group(create, a.create.group);
     describe_import_swtpm(app, a.import_swtpm);
-    app.add_subcommand("list", "all TPMs of this host");
+    auto* list = app.add_subcommand("list", "all TPMs of this host");
+    auto* watch = list->add_flag("--watch", a.watch.watch, "go on, and show what changes");
+    list->add_option("--interval", a.watch.seconds, "seconds between two looks")
+        ->check(CLI::Range(1, 3600))
+        ->capture_default_str()
+        ->needs(watch);
     by_name(app.add_subcommand("show", "one of them"));
     auto* rename = app.add_subcommand("rename", "give one another name");
     by_name(rename);
@@ -250,6 +255,7 @@ void describe_commands(CLI::App& app, Arguments& a) {
     describe_approvals(app, a);
     describe_groups(app, a);
     describe_transfers(app, a.transfer, a.yes);
+    describe_snapshots(app, a.snapshot, a.yes);
     app.add_subcommand("status", "the manager, its vault and the host's TPM");
     app.add_subcommand("log", "who did what, and when")
         ->add_option("--after", a.after, "only what comes after the line of this number")
@@ -302,6 +308,8 @@ std::optional<std::string> objection(const std::string& command, const Arguments
         return "export needs one of --to TICKET, --confirm RECEIPT and --abort";
     if (command == "export" && transfer.receipt.empty() && !a.yes)
         return export_without_yes(transfer);
+    if (const auto why = snapshot_without_yes(command, a.snapshot); !a.yes && !why.empty())
+        return why;
     const bool grave = command == "delete" || command == "group delete" || command == "recover" ||
                        command == "revoke" || command == "approver";
     if (grave && !a.yes)

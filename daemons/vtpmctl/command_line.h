@@ -9,7 +9,9 @@
 #include "group_commands.h"
 #include "import_swtpm.h"
 #include "policy_commands.h"
+#include "snapshot_commands.h"
 #include "transfer_commands.h"
+#include "watch.h"
 
 namespace vtpm::control {
 
@@ -30,6 +32,8 @@ struct Arguments {
     ImportOptions import;
     RotateOptions rotate;
     TransferOptions transfer;
+    SnapshotOptions snapshot;
+    WatchOptions watch;
     std::uint64_t after = 0;
     bool force = false;
     bool yes = false;

@@ -112,7 +112,7 @@ Result<void> create(ManagerConnection& manager, const CreateOptions& options, Ou
     return {};
 }
 
-Result<void> list(ManagerConnection& manager, Output output) {
+Result<std::vector<Instance>> all_instances(ManagerConnection& manager) {
     std::vector<Instance> instances;
     for (bool more = true; more;) {
         Request request;
@@ -126,6 +126,11 @@ Result<void> list(ManagerConnection& manager, Output output) {
     }
     std::sort(instances.begin(), instances.end(),
               [](const auto& a, const auto& b) { return a.name() < b.name(); });
+    return instances;
+}
+
+Result<void> list(ManagerConnection& manager, Output output) {
+    VTPM_TRY(const auto instances, all_instances(manager));
     if (!output.json) {
         std::cout << table(instances);
         return {};

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "manager_connection.h"
 #include "vtpm/base/uuid.h"
@@ -24,6 +25,8 @@ struct CreateOptions {
 };
 
 Result<void> create(ManagerConnection& manager, const CreateOptions& options, Output output);
+// By name.
+Result<std::vector<wire::proto::Instance>> all_instances(ManagerConnection& manager);
 Result<void> list(ManagerConnection& manager, Output output);
 Result<void> show(ManagerConnection& manager, const std::string& selector, Output output);
 Result<void> rename(ManagerConnection& manager, const std::string& selector,

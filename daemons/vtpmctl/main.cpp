@@ -28,7 +28,12 @@ const std::map<std::string, Verb>& verbs() {
         {"create", [](Manager& m, const Arguments& a) { return create(m, a.create, a.output); }},
         {"import-swtpm",
          [](Manager& m, const Arguments& a) { return import_swtpm(m, a.import_swtpm, a.output); }},
-        {"list", [](Manager& m, const Arguments& a) { return list(m, a.output); }},
+        {"list",
+         [](Manager& m, const Arguments& a) {
+             WatchOptions options = a.watch;
+             options.socket = a.socket;
+             return options.watch ? watch(m, options, a.output) : list(m, a.output);
+         }},
         {"show", [](Manager& m, const Arguments& a) { return show(m, a.selector, a.output); }},
         {"rename", [](Manager& m,
                       const Arguments& a) { return rename(m, a.selector, a.new_name, a.output); }},
@@ -75,6 +80,16 @@ const std::map<std::string, Verb>& verbs() {
          [](Manager& m, const Arguments& a) { return export_instance(m, a.transfer, a.output); }},
         {"import",
          [](Manager& m, const Arguments& a) { return import_package(m, a.transfer, a.output); }},
+        {"snapshot",
+         [](Manager& m, const Arguments& a) { return take_snapshot(m, a.snapshot, a.output); }},
+        {"snapshots",
+         [](Manager& m, const Arguments& a) { return list_snapshots(m, a.snapshot, a.output); }},
+        {"delete-snapshot",
+         [](Manager& m, const Arguments& a) { return delete_snapshot(m, a.snapshot, a.output); }},
+        {"revert",
+         [](Manager& m, const Arguments& a) { return control::revert(m, a.snapshot, a.output); }},
+        {"clone",
+         [](Manager& m, const Arguments& a) { return control::clone(m, a.snapshot, a.output); }},
         {"backup", [](Manager& m, const Arguments& a) { return backup(m, a.transfer, a.output); }},
         {"log", [](Manager& m, const Arguments& a) { return control::log(m, a.after, a.output); }},
         {"status", [](Manager& m, const Arguments& a) { return status(m, a.output); }},

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <iostream>
 
+#include "story.h"
 #include "vtpm/base/uuid.h"
 #include "vtpm/tpm/version.h"
 
@@ -25,6 +26,15 @@ std::string holder_text(const wire::proto::Instance& instance) {
 std::string group_text(const wire::proto::Instance& instance, const std::string& name) {
     const std::string uuid = uuid_text(instance.group());
     return name.empty() ? uuid : name + " (" + uuid + ")";
+}
+
+Row head() {
+    return {"NAME", "UUID", "TPM", "STATE", "HELD BY", "LAST WRITE"};
+}
+
+Row row_of(const wire::proto::Instance& instance) {
+    return {instance.name(),  uuid_text(instance.uuid()), tpm_text(instance.tpm()),
+            instance.state(), holder_text(instance),      time_text(instance.committed())};
 }
 
 std::string latch_text(const std::string& latch) {
@@ -89,6 +99,10 @@ nlohmann::json to_json(const wire::proto::Instance& instance) {
         {"bytes", instance.bytes_stored()},
         {"sync", instance.sync()},
         {"in_use", instance.in_use()},
+        {"reverts", instance.reverts()},
+        {"clones", instance.clones()},
+        {"snapshots", instance.snapshots()},
+        {"snapshot_bytes", instance.snapshot_bytes()},
         {"xl", xl_line(instance)},
     };
     if (instance.in_use()) {
@@ -100,6 +114,10 @@ nlohmann::json to_json(const wire::proto::Instance& instance) {
             uuid_text(instance.peer());
         json["moved"] = time_text(instance.moved());
     }
+    if (!instance.origin().empty())
+        json["clone_of"] = uuid_text(instance.origin());
+    if (instance.has_story())
+        json["story"] = to_json(instance.story());
     return json;
 }
 
@@ -123,6 +141,7 @@ nlohmann::json to_json(const wire::proto::Status& status) {
         {"closed_groups", status.closed_groups()},
         {"instances", status.instances()},
         {"in_use", status.in_use()},
+        {"snapshot_bytes", status.snapshot_bytes()},
         {"last_commit", status.last_commit() == 0
                             ? nlohmann::json(nullptr)
                             : nlohmann::json(time_text(status.last_commit()))},
@@ -146,17 +165,29 @@ nlohmann::json to_json(const wire::proto::Status& status) {
 }
 
 std::string describe(const wire::proto::Instance& instance, const std::string& group) {
-    return line("name", instance.name()) + line("uuid", uuid_text(instance.uuid())) +
-           line("TPM", tpm_text(instance.tpm())) + line("group", group_text(instance, group)) +
-           line("state", instance.state()) + line("held by", holder_text(instance)) +
-           line("created", time_text(instance.created())) +
-           line("last write", time_text(instance.committed())) +
-           line("writes", std::to_string(instance.sequence())) +
-           line("stored", std::to_string(instance.bytes_stored()) + " bytes") +
-           line("commits", instance.sync() ? "each write, to the chip as well"
-                                           : "each write to the disk, many to the chip at once") +
-           line("key", "generation " + std::to_string(instance.generation())) +
-           line("xl line", xl_line(instance));
+    std::string text =
+        line("name", instance.name()) + line("uuid", uuid_text(instance.uuid())) +
+        line("TPM", tpm_text(instance.tpm())) + line("group", group_text(instance, group)) +
+        line("state", instance.state()) + line("held by", holder_text(instance)) +
+        line("created", time_text(instance.created())) +
+        line("last write", time_text(instance.committed())) +
+        line("writes", std::to_string(instance.sequence())) +
+        line("stored", std::to_string(instance.bytes_stored()) + " bytes") +
+        line("commits", instance.sync() ? "each write, to the chip as well"
+                                        : "each write to the disk, many to the chip at once") +
+        line("key", "generation " + std::to_string(instance.generation())) +
+        line("xl line", xl_line(instance));
+    if (instance.snapshots() > 0)
+        text += line("snapshots", std::to_string(instance.snapshots()) + ", " +
+                                      std::to_string(instance.snapshot_bytes()) + " bytes");
+    if (instance.reverts() > 0)
+        text += line("reverts", std::to_string(instance.reverts()) + " to a snapshot, so far");
+    if (!instance.origin().empty())
+        text += line("clone of", uuid_text(instance.origin()) + ", with the same identity");
+    if (instance.clones() > 0)
+        text += line("clones",
+                     std::to_string(instance.clones()) + " made of it, with the same identity");
+    return text + (instance.has_story() ? story_of(instance.story()) : std::string());
 }
 
 std::string describe(const wire::proto::Status& status) {
@@ -185,6 +216,8 @@ std::string describe(const wire::proto::Status& status) {
                                         : ", closed: " + std::to_string(status.closed_groups())));
         text += line("instances", std::to_string(status.instances()) + ", " +
                                       std::to_string(status.in_use()) + " in use");
+        if (status.snapshot_bytes() > 0)
+            text += line("snapshots", std::to_string(status.snapshot_bytes()) + " bytes in all");
         text += line("last write", time_text(status.last_commit()));
         const auto& fresh = status.freshness();
         text += line("epoch", std::to_string(fresh.epoch()) + ", committed to the chip " +
@@ -202,12 +235,20 @@ std::string describe(const wire::proto::Status& status) {
 }
 
 std::string table(const std::vector<wire::proto::Instance>& instances) {
-    std::vector<Row> rows = {{"NAME", "UUID", "TPM", "STATE", "HELD BY", "LAST WRITE"}};
-    for (const auto& instance : instances) {
-        rows.push_back({instance.name(), uuid_text(instance.uuid()), tpm_text(instance.tpm()),
-                        instance.state(), holder_text(instance), time_text(instance.committed())});
-    }
+    std::vector<Row> rows = {head()};
+    for (const auto& instance : instances)
+        rows.push_back(row_of(instance));
     return aligned(rows);
+}
+
+std::string watch_line(const wire::proto::Instance* instance) {
+    constexpr std::array<std::size_t, 6> widths = {20, 36, 3, 11, 12, 20};
+    const Row row = instance == nullptr ? head() : row_of(*instance);
+    std::string text;
+    for (std::size_t i = 0; i < row.size(); ++i)
+        text += row[i] + std::string(widths[i] - std::min(widths[i], row[i].size()) + 2, ' ');
+    text.erase(text.find_last_not_of(' ') + 1);
+    return text;
 }
 
 std::string aligned(const std::vector<Row>& rows) {

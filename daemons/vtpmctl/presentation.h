@@ -23,6 +23,8 @@ std::string xl_line(const wire::proto::Instance& instance);
 std::string describe(const wire::proto::Instance& instance, const std::string& group = "");
 std::string describe(const wire::proto::Status& status);
 std::string table(const std::vector<wire::proto::Instance>& instances);
+// A line of such a table with columns of one width; nullptr: its head.
+std::string watch_line(const wire::proto::Instance* instance);
 
 using Row = std::vector<std::string>;
 std::string aligned(const std::vector<Row>& rows);  // rows of one length

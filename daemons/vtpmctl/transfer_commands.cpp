@@ -98,6 +98,9 @@ void describe_transfers(CLI::App& app, TransferOptions& o, bool& yes) {
                    ->check(not_empty)
                    ->needs(out);
     out->needs(to);
+    away->add_flag("--without-snapshots", o.without_snapshots,
+                   "its snapshots stay here, and are destroyed with it")
+        ->needs(to);
     away->add_option("--confirm", o.receipt, "the other host's receipt: destroy the TPM here")
         ->check(not_empty);
     away->add_flag("--abort", o.abort, "it was not imported, and never will be: use it here again");
@@ -148,6 +151,18 @@ Result<void> ticket(ManagerConnection& manager, const TransferOptions& options, 
     return {};
 }
 
+// The other host is not told of it by the package.
+std::string past_that_stays(const wire::proto::Instance& instance) {
+    std::string past;
+    if (instance.reverts() > 0)
+        past += ", was reverted " + std::to_string(instance.reverts()) + " times";
+    if (instance.clones() > 0)
+        past += ", has " + std::to_string(instance.clones()) + " clones with the same identity";
+    if (!instance.origin().empty())
+        past += ", is a clone of " + uuid_text(instance.origin()) + " with the same identity";
+    return past;
+}
+
 Result<void> export_instance(ManagerConnection& manager, const TransferOptions& options,
                              Output output) {
     if (options.abort)
@@ -157,8 +172,13 @@ Result<void> export_instance(ManagerConnection& manager, const TransferOptions& 
     VTPM_TRY(const Bytes ticket, read_named_file(options.ticket, max_small_file));
     Request request;
     request.mutable_export_instance()->set_selector(options.selector);
+    request.mutable_export_instance()->set_leave_snapshots(options.without_snapshots);
     VTPM_TRY(const auto answer, ask_into(manager, request, ticket, options.out));
     const Moved& moved = answer.message.moved();
+    const std::string past = past_that_stays(moved.instance());
+    if (!past.empty())
+        std::cerr << "vtpmctl: note: the package does not say so, tell whoever imports it: this TPM"
+                  << past << "\n";
     if (output.json)
         return print_moved(moved, options.out);
     const std::string name = printable(moved.instance().name());

@@ -16,6 +16,7 @@ struct TransferOptions {
     std::string out;      // a new one: the ticket, the package, the receipt or the backup
     std::string receipt;
     std::string name;
+    bool without_snapshots = false;
     bool abort = false;
     bool again = false;
 };

@@ -20,26 +20,6 @@ GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
-void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beginning beginning,
-                      std::optional<std::uint32_t> life) {
-    uuid_ = uuid;
-    instance_ = instance;
-    life_ = life;
-    if (beginning == xen::Beginning::restored)
-        resume_ = life.value_or(0) - 1;  // that of the save file
-}
-
-void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
-                            std::optional<PutBy> put_by) {
-    uuid_ = uuid;
-    instance_ = instance;
-    if (!put_by)
-        return lose_power("vtpmd was restarted and its engine is no more");
-    resume_ = put_by->label;
-    if (put_by->life != 0)
-        life_ = put_by->life;
-}
-
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
     if (engine_)
         take_over();
@@ -55,9 +35,12 @@ void GuestTpm::take_over() {
         auto state = engine_->hand_over();
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
+            story_.set_why("the guest connected anew");
         } else {
             lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
         }
+    } else if (power_ != Power::failed) {
+        story_.set_why("the guest connected anew");
     }
     give_up_engine();
     ready_ = false;
@@ -83,6 +66,7 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     ready_ = false;
     reported_failure_ = false;
     engine_.emplace(std::move(engine));
+    tell_of_engine();
     return {};
 }
 
@@ -132,6 +116,8 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
     power_ = Power::on;
     ready_ = true;
     crashes_ = 0;
+    if (resumed)
+        tell_of_handover();
     spdlog::info("instance {} ({}): TPM {} {} for domain {} in {} ms", uuid_.to_string(),
                  instance_.name, tpm::to_string(instance_.tpm),
                  ready.manufactured() ? "manufactured and started"
@@ -144,6 +130,7 @@ void GuestTpm::became_ready(const wire::proto::Ready& ready) {
 void GuestTpm::not_started(const wire::proto::Failure& failure) {
     if (power_ == Power::failed)
         return;
+    tell_of_failure(log::printable(failure.context()));
     spdlog::error(
         "instance {} ({}): the TPM of domain {} could not be started and is in failure "
         "mode: {}",
@@ -164,6 +151,7 @@ void GuestTpm::engine_died(const std::string& why) {
     give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
+    story_.set_why("the engine before it died");
     fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
     if (std::exchange(ready_, false)) {
         lose_power("its engine died");
@@ -186,10 +174,12 @@ GuestTpm::Clock::time_point GuestTpm::next_engine_at(Clock::time_point now) cons
 
 void GuestTpm::lose_power(const std::string& why) {
     fail_until_power_off(why + ", and with it the PCRs of this boot");
+    story_.set_why(why);
 }
 
 void GuestTpm::fail_until_power_off(const std::string& why) {
     power_ = Power::failed;
+    story_.set_why(why);
     volatile_state_ = SecretBytes();
     spdlog::error(
         "instance {} ({}): {}; domain {} gets a TPM in failure mode until it is shut down and "

@@ -84,6 +84,10 @@ class GuestTpm : public xen::BackDeviceOwner {
     static constexpr std::chrono::seconds suspend_patience{5};
 
     Result<void> start_engine(const xen::RingAddress& ring);
+    void tell_of_engine();
+    void tell_of_handover();
+    void tell_of_failure(const std::string& why);
+    void tell();
     Result<Fd> engine_channel();
     Result<void> hold_again();
     void take_over();
@@ -121,6 +125,7 @@ class GuestTpm : public xen::BackDeviceOwner {
     int taken_by_other_ = 0;      // times in a row that we found our instance in another's hands
     SecretBytes volatile_state_;  // between two engines; ours until the next one is ready
     std::optional<Clock::time_point> retry_at_;
+    wire::proto::Power story_;  // for people: what the manager is told; nothing is decided by it
 };
 
 }  // namespace vtpm::doorman

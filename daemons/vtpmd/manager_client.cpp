@@ -17,6 +17,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
     open.set_uuid(uuid.bytes().data(), Uuid::size);
     open.set_domain(guest.domain);
     open.set_device(guest.device);
+    *open.mutable_power() = power_;
     auto reply = ask(request, nullptr, patience);
     if (!reply) {
         close();
@@ -28,7 +29,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
 
 Result<Fd> ManagerClient::attach_engine() {
     wire::proto::Request request;
-    request.mutable_attach_engine();
+    *request.mutable_attach_engine()->mutable_power() = power_;
     Fd descriptor;
     VTPM_TRY(const auto reply, ask(request, &descriptor, answer_time));
     if (!reply.has_attached() || !descriptor.valid()) {
@@ -37,14 +38,26 @@ Result<Fd> ManagerClient::attach_engine() {
     return descriptor;
 }
 
-Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request, Fd* descriptor,
-                                              wire::Channel::Timeout patience) {
+bool ManagerClient::tell(const wire::proto::Power& power) {
+    tells(power);
+    wire::proto::Request request;
+    *request.mutable_tell_power()->mutable_power() = power_;
+    return exchange(request, answer_time).has_value();
+}
+
+Result<wire::Frame> ManagerClient::exchange(const wire::proto::Request& request,
+                                            wire::Channel::Timeout patience) {
     if (!channel_)
         return fail(Errc::unavailable, "not connected to vtpmmgrd");
     wire::proto::Request versioned = request;
     versioned.set_protocol(wire::protocol_version);
     VTPM_CHECK(channel_->send(versioned));
-    VTPM_TRY(auto frame, channel_->receive_with_descriptor(patience));
+    return channel_->receive_with_descriptor(patience);
+}
+
+Result<wire::proto::Reply> ManagerClient::ask(const wire::proto::Request& request, Fd* descriptor,
+                                              wire::Channel::Timeout patience) {
+    VTPM_TRY(auto frame, exchange(request, patience));
     VTPM_TRY(auto reply, wire::parse<wire::proto::Reply>(frame));
     if (reply.has_failure())
         return tl::unexpected<Error>(wire::to_error(reply.failure()));

@@ -28,6 +28,11 @@ class ManagerClient {
                                 wire::Channel::Timeout patience = answer_time);
     // A channel for one engine, bound to the instance.
     Result<Fd> attach_engine();
+    // What vtpmmgrd shows to people (vtpmctl show); goes with whatever is asked from here on.
+    void tells(const wire::proto::Power& power) { power_ = power; }
+    // The same, now. False: the connection is lost. A vtpmmgrd of an older version, which does not
+    // take it, is as good as any.
+    bool tell(const wire::proto::Power& power);
     // Gives the hold up.
     void close() { channel_.reset(); }
 
@@ -37,10 +42,13 @@ class ManagerClient {
     static constexpr std::chrono::seconds answer_time{7};
 
   private:
+    Result<wire::Frame> exchange(const wire::proto::Request& request,
+                                 wire::Channel::Timeout patience);
     Result<wire::proto::Reply> ask(const wire::proto::Request& request, Fd* descriptor,
                                    wire::Channel::Timeout patience);
 
     std::string socket_path_;
+    wire::proto::Power power_;
     std::unique_ptr<wire::Channel> channel_;
 };
 

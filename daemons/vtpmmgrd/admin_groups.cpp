@@ -188,4 +188,25 @@ Result<AdminSession::Answer> AdminSession::log(const wire::proto::Log& request) 
     return answer;
 }
 
+Result<AdminSession::Answer> AdminSession::rotate(const wire::proto::Rotate& request) {
+    using Rotate = wire::proto::Rotate;
+    Answer answer;
+    if (request.what_case() == Rotate::kInstance) {
+        VTPM_TRY(const auto found, manager_.vault.find(request.instance()));
+        VTPM_CHECK(not_in_use(found));
+        VTPM_TRY(const auto rotated, manager_.vault.rotate_instance(found.uuid));
+        return describe(rotated);
+    }
+    if (request.what_case() == Rotate::kGroup) {
+        VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
+        VTPM_TRY(const auto rotated, manager_.vault.rotate_group(group.uuid));
+        vtpm::manager::describe(rotated, *answer.message.mutable_group());
+    } else {
+        VTPM_CHECK(manager_.vault.rotate_root());
+        answer.message.mutable_done();
+    }
+    keep_keys(answer);
+    return answer;
+}
+
 }  // namespace vtpm::manager

@@ -63,7 +63,9 @@ std::optional<Result<AdminSession::Answer>> AdminSession::answer_meanwhile(
     if (!request)
         return tl::make_unexpected(request.error());
     if (request->has_attach_engine())
-        return attach_engine();
+        return attach_engine(request->attach_engine());
+    if (request->has_tell_power())
+        return tell_power(request->tell_power());
     if (request->has_open())
         return fail(Errc::locked, NextAction::retry_later, "the vault's keys are being renewed");
     if (manager_.waiting.size() >= Manager::max_waiting)
@@ -101,6 +103,9 @@ void AdminSession::end() {
     if (!held_)
         return;
     manager_.holders.release(*held_);
+    if (const auto instance = manager_.vault.get(*held_);
+        instance && !manager_.holders.holder(*held_))
+        manager_.stories.released(*held_, instance->sequence);
     spdlog::info("instance {}: its vtpmd has disconnected", held_->to_string());
     held_.reset();
 }
@@ -144,7 +149,9 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
         case Request::kOpen:
             return open(request.open());
         case Request::kAttachEngine:
-            return attach_engine();
+            return attach_engine(request.attach_engine());
+        case Request::kTellPower:
+            return tell_power(request.tell_power());
         default:
             return answer_administration(request, frame.payload);
     }
@@ -211,7 +218,11 @@ Result<AdminSession::Answer> AdminSession::list(const wire::proto::List& request
 
 Result<AdminSession::Answer> AdminSession::show(const wire::proto::Select& request) {
     VTPM_TRY(const auto found, manager_.vault.find(request.selector()));
-    return describe(found);
+    Answer answer = describe(found);
+    if (const auto* const story = manager_.stories.find(found.uuid))
+        vtpm::manager::describe(*story, found.sequence, answer.message.instance().in_use(),
+                                *answer.message.mutable_instance()->mutable_story());
+    return answer;
 }
 
 Result<AdminSession::Answer> AdminSession::rename(const wire::proto::Rename& request) {
@@ -278,27 +289,6 @@ Result<AdminSession::Answer> AdminSession::unlock(const SecretBytes& recovery_ke
     return status_with_keys_kept();
 }
 
-Result<AdminSession::Answer> AdminSession::rotate(const wire::proto::Rotate& request) {
-    using Rotate = wire::proto::Rotate;
-    Answer answer;
-    if (request.what_case() == Rotate::kInstance) {
-        VTPM_TRY(const auto found, manager_.vault.find(request.instance()));
-        VTPM_CHECK(not_in_use(found));
-        VTPM_TRY(const auto rotated, manager_.vault.rotate_instance(found.uuid));
-        return describe(rotated);
-    }
-    if (request.what_case() == Rotate::kGroup) {
-        VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
-        VTPM_TRY(const auto rotated, manager_.vault.rotate_group(group.uuid));
-        vtpm::manager::describe(rotated, *answer.message.mutable_group());
-    } else {
-        VTPM_CHECK(manager_.vault.rotate_root());
-        answer.message.mutable_done();
-    }
-    keep_keys(answer);
-    return answer;
-}
-
 void AdminSession::keep_keys(Answer& answer) {
     if (const auto kept = manager_.keys.keep(manager_.vault); !kept)
         answer.message.set_warning(
@@ -348,6 +338,9 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
     VTPM_CHECK(manager_.vault.check_usable(uuid));
     VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()}));
     held_ = uuid;
+    manager_.stories.opened(uuid, {request.domain(), request.device()}, instance.sequence);
+    if (request.has_power())
+        manager_.stories.told(uuid, instance.sequence, request.power());
     // Not worth refusing a guest for.
     if (const auto noted = manager_.vault.note("open", uuid); !noted)
         spdlog::warn("the journal does not say that {} was opened: {}", uuid.to_string(),
@@ -357,7 +350,7 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
     return describe(instance);
 }
 
-Result<AdminSession::Answer> AdminSession::attach_engine() {
+Result<AdminSession::Answer> AdminSession::attach_engine(const wire::proto::AttachEngine& request) {
     if (!held_)
         return fail(Errc::invalid_argument, "no instance is open on this connection");
     VTPM_TRY(auto pair, stream_socket_pair());
@@ -365,10 +358,22 @@ Result<AdminSession::Answer> AdminSession::attach_engine() {
                                       pair.first.release());
     const auto session = std::make_shared<EngineSession>(manager_, *held_, std::move(socket));
     manager_.holders.set_engine(*held_, session);
+    if (const auto instance = manager_.vault.get(*held_); instance && request.has_power())
+        manager_.stories.told(*held_, instance->sequence, request.power());
     session->start();
     Answer answer;
     answer.message.mutable_attached();
     answer.descriptor = std::move(pair.second);
+    return answer;
+}
+
+Result<AdminSession::Answer> AdminSession::tell_power(const wire::proto::TellPower& request) {
+    if (!held_)
+        return fail(Errc::invalid_argument, "no instance is open on this connection");
+    if (const auto instance = manager_.vault.get(*held_))
+        manager_.stories.told(*held_, instance->sequence, request.power());
+    Answer answer;
+    answer.message.mutable_done();
     return answer;
 }
 

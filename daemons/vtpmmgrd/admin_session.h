@@ -48,7 +48,8 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> unlock(const SecretBytes& recovery_key);
     Result<Answer> rotate(const wire::proto::Rotate& request);
     Result<Answer> open(const wire::proto::Open& request);
-    Result<Answer> attach_engine();
+    Result<Answer> attach_engine(const wire::proto::AttachEngine& request);
+    Result<Answer> tell_power(const wire::proto::TellPower& request);
 
     // admin_groups.cpp
     Result<Answer> group_list();
@@ -66,13 +67,22 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     // admin_transfer.cpp
     Result<Answer> answer_transfer(const wire::proto::Request& request, const SecretBytes& payload);
     Result<Answer> ticket(const wire::proto::GroupSelect& request);
-    Result<Answer> export_instance(const wire::proto::Select& request, const SecretBytes& ticket);
+    Result<Answer> export_instance(const wire::proto::ExportInstance& request,
+                                   const SecretBytes& ticket);
     Result<Answer> confirm_export(const wire::proto::Select& request, const SecretBytes& receipt);
     Result<Answer> abort_export(const wire::proto::Select& request);
     Result<Answer> import_package(const wire::proto::ImportPackage& request,
                                   const SecretBytes& package);
     Result<Answer> backup();
     Answer moved(const vault::Instance& instance) const;
+
+    // admin_snapshots.cpp
+    Result<Answer> answer_snapshots(const wire::proto::Request& request);
+    Result<Answer> take_snapshot(const wire::proto::SnapshotSelect& request);
+    Result<Answer> remove_snapshot(const wire::proto::SnapshotSelect& request);
+    Result<Answer> revert(const wire::proto::SnapshotSelect& request);
+    Result<Answer> snapshots(const wire::proto::Select& request);
+    Result<Answer> clone(const wire::proto::Clone& request);
 
     // Leaves the keys, which have changed, to the next vtpmmgrd; if that fails, the answer says so.
     void keep_keys(Answer& answer);

@@ -33,7 +33,7 @@ Result<AdminSession::Answer> AdminSession::answer_transfer(const wire::proto::Re
         case Request::kBackup:
             return backup();
         default:
-            return fail(Errc::malformed, "a request of no known kind");
+            return answer_snapshots(request);
     }
 }
 
@@ -58,11 +58,12 @@ AdminSession::Answer AdminSession::moved(const vault::Instance& instance) const 
     return answer;
 }
 
-Result<AdminSession::Answer> AdminSession::export_instance(const wire::proto::Select& request,
-                                                           const SecretBytes& ticket) {
+Result<AdminSession::Answer> AdminSession::export_instance(
+    const wire::proto::ExportInstance& request, const SecretBytes& ticket) {
     VTPM_TRY(const auto found, manager_.vault.find(request.selector()));
     VTPM_CHECK(not_in_use(found));
-    VTPM_TRY(const auto exported, manager_.vault.export_instance(found.uuid, ticket.view()));
+    VTPM_TRY(const auto exported,
+             manager_.vault.export_instance(found.uuid, ticket.view(), request.leave_snapshots()));
     spdlog::warn("instance {} ({}) exported to manager {}", found.uuid.to_string(), found.name,
                  exported.instance.peer.to_string());
     Answer answer = moved(exported.instance);

@@ -12,6 +12,7 @@
 #include "holders.h"
 #include "key_keeper.h"
 #include "settings.h"
+#include "stories.h"
 #include "vtpm/chip/chip.h"
 #include "vtpm/vault/vault.h"
 
@@ -24,6 +25,7 @@ struct Manager {
     Holders& holders;
     KeyKeeper& keys;
     Commits& commits;
+    Stories stories = {};
     // A guest can make its engine start once a second; the chip, which takes long, is not asked as
     // often.
     std::chrono::steady_clock::time_point next_seed = {};

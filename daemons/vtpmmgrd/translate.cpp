@@ -69,6 +69,12 @@ void describe(const vault::Instance& instance, wire::proto::Instance& into) {
     into.set_committed(instance.committed);
     into.set_bytes_stored(instance.bytes);
     into.set_sync(instance.sync);
+    into.set_reverts(instance.reverts);
+    into.set_clones(instance.clones);
+    if (!instance.origin.is_nil())
+        into.set_origin(instance.origin.bytes().data(), Uuid::size);
+    into.set_snapshots(instance.snapshots);
+    into.set_snapshot_bytes(instance.snapshot_bytes);
     if (instance.moved == 0)
         return;
     into.set_peer(instance.peer.bytes().data(), Uuid::size);
@@ -89,6 +95,7 @@ void describe(const vault::Status& status, wire::proto::Status& into) {
     into.set_groups(status.groups);
     into.set_closed_groups(status.closed_groups);
     into.set_instances(status.instances);
+    into.set_snapshot_bytes(status.snapshot_bytes);
     into.set_last_commit(status.last_commit);
     into.set_recovery(status.recovery);
     into.set_format(status.format);

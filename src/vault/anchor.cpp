@@ -14,7 +14,7 @@ constexpr auto u64 = [](std::int64_t value) { return static_cast<std::uint64_t>(
 Bytes body_of(const Anchor& anchor, const Uuid& manager) {
     return ByteWriter()
         .sized(as_bytes("xen-vtpm anchor"))
-        .u32(format_version)
+        .u32(text_version)
         .bytes(manager.bytes())
         .u64(anchor.epoch)
         .bytes(anchor.previous)

@@ -325,6 +325,7 @@ Result<Fd> Database::copy() {
         sqlite3_serialize(raw, "main", &size, 0), &sqlite3_free);
     if (!content)
         return fail(Errc::io, NextAction::retry_later, "no memory for a copy of vault.db");
+    memory.reset();  // two copies at a time are enough
     Fd copy(::memfd_create("vault.db", MFD_CLOEXEC));
     if (!copy.valid() || ::fchmod(copy.get(), 0600) != 0)
         return fail_errno("a copy of vault.db", errno);

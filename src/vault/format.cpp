@@ -10,6 +10,11 @@ struct Table {
     std::string_view sql;
 };
 
+// Beside what format 5 had.
+constexpr std::int64_t format_before = 5;
+constexpr std::string_view new_column = "past BLOB";
+constexpr std::string_view new_table = "snapshots";
+
 // In order of name, as check_format() reads them. There are no NOT NULL and CHECK constraints and
 // no index but for the primary keys: every value is checked by our own code and covered by a MAC,
 // and one damaged row must stay the trouble of one instance (quick_check would refuse the whole
@@ -37,7 +42,8 @@ constexpr std::array tables{
           " sync INTEGER, group_id INTEGER REFERENCES groups(id), group_uuid BLOB, state INTEGER,"
           " generation INTEGER, sequence INTEGER, created INTEGER, committed INTEGER,"
           " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB,"
-          " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, policy BLOB, mac BLOB)"},
+          " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, policy BLOB, mac BLOB,"
+          " past BLOB)"},
     // Who did what to what and when, see journal.h; `mac` covers the line and the one before it.
     Table{"journal",
           "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"
@@ -45,6 +51,11 @@ constexpr std::array tables{
     // id is 4 * instances.id + kind; content is what record_cipher.h says.
     Table{"records",
           "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"
+          " REFERENCES instances(id), generation INTEGER, sequence INTEGER, anchor BLOB,"
+          " content BLOB)"},
+    // id is 16 * instances.id + place (past.h); content is what record_cipher.h says.
+    Table{"snapshots",
+          "CREATE TABLE snapshots(id INTEGER PRIMARY KEY, instance_id INTEGER"
           " REFERENCES instances(id), generation INTEGER, sequence INTEGER, anchor BLOB,"
           " content BLOB)"},
     // See ticket_table.h; covered by the MAC of `total`.
@@ -74,6 +85,17 @@ Result<std::int64_t> pragma(Database& database, const std::string& name) {
     return statement.integer(0).value_or(0);
 }
 
+// As format 5 had it; empty: it had none.
+std::string sql_before(const Table& table) {
+    if (table.name == new_table)
+        return {};
+    std::string sql(table.sql);
+    const std::string addition = ", " + std::string(new_column);
+    if (const auto at = sql.find(addition); at != std::string::npos)
+        sql.erase(at, addition.size());
+    return sql;
+}
+
 }  // namespace
 
 Result<void> create_tables(Database& database) {
@@ -88,17 +110,21 @@ Result<void> check_format(Database& database) {
     if (id != application_id)
         return fail(Errc::corrupt, "vault.db is not a vault of xen-vtpm");
     VTPM_TRY(const auto version, pragma(database, "user_version"));
-    if (version != format_version) {
+    if (version != format_version && version != format_before) {
         return fail(Errc::unsupported, "vault.db has format " + std::to_string(version) +
                                            ", and this program knows format " +
-                                           std::to_string(format_version) + " only");
+                                           std::to_string(format_version) + " and the one before");
     }
     VTPM_TRY(Statement statement,
              database.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name"));
     VTPM_CHECK(statement.start());
     for (const auto& table : tables) {
+        const std::string sql =
+            version == format_before ? sql_before(table) : std::string(table.sql);
+        if (sql.empty())
+            continue;
         VTPM_TRY(const bool row, statement.next());
-        if (!row || statement.text(0) != table.name || statement.text(1) != table.sql) {
+        if (!row || statement.text(0) != table.name || statement.text(1) != sql) {
             return fail(Errc::corrupt, "the tables of vault.db are not those of its format");
         }
     }
@@ -106,6 +132,21 @@ Result<void> check_format(Database& database) {
     if (more)
         return fail(Errc::corrupt, "vault.db has a table that is not of its format");
     return {};
+}
+
+Result<void> bring_up_to_date(Database& database) {
+    VTPM_TRY(const auto version, pragma(database, "user_version"));
+    if (version != format_before)
+        return {};
+    VTPM_TRY(Transaction transaction, Transaction::begin(database));
+    VTPM_CHECK(database.run("ALTER TABLE instances ADD COLUMN " + std::string(new_column)));
+    for (const auto& table : tables) {
+        if (table.name == new_table)
+            VTPM_CHECK(database.run(std::string(table.sql)));
+    }
+    VTPM_CHECK(database.run("PRAGMA user_version = " + std::to_string(format_version)));
+    VTPM_CHECK(check_format(database));
+    return transaction.commit();
 }
 
 }  // namespace vtpm::vault

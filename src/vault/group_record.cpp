@@ -54,7 +54,7 @@ chip::Binding binding_of(const VaultRecord& vault, const GroupRecord& group) {
 Hash mac_of(const GroupRecord& record, const Uuid& manager, const SecretBytes& meta_key) {
     const Bytes row = ByteWriter()
                           .sized(as_bytes("xen-vtpm group row"))
-                          .u32(format_version)
+                          .u32(text_version)
                           .bytes(manager.bytes())
                           .u64(u64(record.id))
                           .bytes(record.uuid.bytes())

@@ -19,6 +19,8 @@ bool makes_sense(const InstanceRow& row) {
         return false;
     const bool any_record =
         std::any_of(row.digests.begin(), row.digests.end(), [](const auto& d) { return !!d; });
+    if (!row.snapshots.empty() && row.wrapped_key.empty())
+        return false;
     switch (facts.state) {
         case InstanceState::live:
         case InstanceState::exported:
@@ -46,7 +48,7 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
     const auto& facts = row.facts;
     ByteWriter writer;
     writer.sized(as_bytes("xen-vtpm instance row"))
-        .u32(format_version)
+        .u32(text_version)
         .bytes(manager.bytes())
         .u64(static_cast<std::uint64_t>(row.id))
         .u64(static_cast<std::uint64_t>(row.group_id))
@@ -70,6 +72,10 @@ Hash mac_of(const InstanceRow& row, const Uuid& manager, const SecretBytes& meta
     for (const auto& digest : row.digests)
         optional_hash(digest);
     writer.sized(row.move).sized(facts.policy);
+    // What came after format 5 is there with its name, or not at all: without any of it the text is
+    // that of format 5, and no field can be taken for another one.
+    if (const Bytes past = past_of(row); !past.empty())
+        writer.sized(as_bytes("past")).sized(past);
     return hmac_sha256(meta_key.view(), writer.written());
 }
 
@@ -100,9 +106,10 @@ InstanceRow read_row(const Statement& statement, const Uuid& manager, const Secr
     row.move = columns.optional_bytes();
     facts.policy = columns.optional_bytes();
     row.mac = columns.hash();
+    const bool past_is_ours = take_past(columns.optional_bytes(), row);
     row.mac_as_read = mac_of(row, manager, meta_key);
-    row.sound =
-        columns.sound() && equal_constant_time(row.mac_as_read, row.mac) && makes_sense(row);
+    row.sound = columns.sound() && past_is_ours && equal_constant_time(row.mac_as_read, row.mac) &&
+                makes_sense(row);
     if (const auto move = Move::parse(row.move); row.sound && move) {
         facts.peer = move->peer;
         facts.moved = move->at;

@@ -8,6 +8,7 @@
 
 #include "columns.h"
 #include "hash.h"
+#include "past.h"
 #include "vtpm/vault/vault.h"
 
 namespace vtpm::vault {
@@ -27,6 +28,7 @@ struct InstanceRow {
     std::optional<Hash> last_store;              // keyed hash of the last accepted store()
     std::array<std::optional<Hash>, 3> digests;  // of the records, by index_of(kind)
     std::array<std::uint64_t, 3> sizes{};        // of their plaintexts; facts.bytes is the sum
+    std::vector<KeptSnapshot> snapshots;         // set by keep_snapshots()
     Bytes move;  // see transfer.h; empty if it has neither come from elsewhere nor gone there
     Hash mac{};
 
@@ -34,6 +36,8 @@ struct InstanceRow {
     bool sound = true;          // false: facts.uuid and facts.name are hearsay
     bool counted = true;        // `mac` is part of the table's sum; false: nobody knows this row
     std::string what_is_wrong;  // if it is in quarantine
+    // Of a sound row whose records do not verify: facts.state is `quarantined`, but only here.
+    std::optional<InstanceState> state_on_disk;
 
     bool deleted() const { return sound && facts.state == InstanceState::deleted; }
     bool exported() const { return sound && facts.state == InstanceState::exported; }
@@ -47,7 +51,7 @@ inline constexpr std::string_view instance_columns =
     "id, group_id, uuid, name, tpm, sync, group_uuid, state, generation, sequence, created, "
     "committed,"
     " bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1, digest_2, digest_3, move, "
-    "policy, mac";
+    "policy, mac, past";
 // Of a row that is not sound, `mac` is the stored one, or zero if that is not readable.
 InstanceRow read_row(const Statement& row, const Uuid& manager, const SecretBytes& meta_key);
 

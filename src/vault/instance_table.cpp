@@ -16,7 +16,7 @@ constexpr std::string_view put_total =
 Bytes state_text(const Uuid& manager, const Beside& beside, std::uint64_t count, const Hash& sum) {
     return ByteWriter()
         .sized(as_bytes("xen-vtpm state"))
-        .u32(format_version)
+        .u32(text_version)
         .bytes(manager.bytes())
         .bytes(beside.surroundings)
         .bytes(beside.journal)
@@ -127,7 +127,7 @@ Result<void> InstanceTable::prepare() {
     VTPM_TRY(put_,
              database_->prepare(
                  "INSERT INTO instances(" + std::string(instance_columns) +
-                 ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                 ") VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                  " ON CONFLICT(id) DO UPDATE SET group_id = excluded.group_id,"
                  " uuid = excluded.uuid, name = excluded.name, tpm = excluded.tpm,"
                  " sync = excluded.sync,"
@@ -138,8 +138,10 @@ Result<void> InstanceTable::prepare() {
                  " bytes_3 = excluded.bytes_3, wrapped_key = excluded.wrapped_key,"
                  " last_store = excluded.last_store, digest_1 = excluded.digest_1,"
                  " digest_2 = excluded.digest_2, digest_3 = excluded.digest_3,"
-                 " move = excluded.move, policy = excluded.policy, mac = excluded.mac"));
+                 " move = excluded.move, policy = excluded.policy, mac = excluded.mac,"
+                 " past = excluded.past"));
     VTPM_TRY(erase_records_, database_->prepare("DELETE FROM records WHERE instance_id = ?"));
+    VTPM_TRY(erase_snapshots_, database_->prepare("DELETE FROM snapshots WHERE instance_id = ?"));
     VTPM_TRY(erase_, database_->prepare("DELETE FROM instances WHERE id = ?"));
     VTPM_TRY(put_total_, database_->prepare(std::string(put_total)));
     return {};
@@ -300,6 +302,7 @@ Result<void> InstanceTable::write(const Change& change) {
         if (damaged->second.id == change.row.id)
             continue;
         VTPM_CHECK(erase_records_->run(damaged->second.id));
+        VTPM_CHECK(erase_snapshots_->run(damaged->second.id));
         VTPM_CHECK(erase_->run(damaged->second.id));
     }
     if (change.also)
@@ -333,16 +336,19 @@ Result<void> InstanceTable::write(const InstanceRow& row) {
                      static_cast<std::int64_t>(row.sizes[2]), bytes_or_null(row.wrapped_key),
                      or_null(row.last_store), or_null(row.digests[0]), or_null(row.digests[1]),
                      or_null(row.digests[2]), bytes_or_null(row.move), bytes_or_null(facts.policy),
-                     ByteView(row.mac));
+                     ByteView(row.mac), bytes_or_null(past_of(row)));
 }
 
 void InstanceTable::quarantine(const Uuid& uuid, std::string_view why) {
     const auto found = rows_.find(uuid);
     if (found == rows_.end())
         return;
-    if (!found->second.quarantined())
-        found->second.what_is_wrong = why;
-    found->second.facts.state = InstanceState::quarantined;
+    InstanceRow& row = found->second;
+    if (!row.quarantined()) {
+        row.what_is_wrong = why;
+        row.state_on_disk = row.sound ? std::optional(row.facts.state) : std::nullopt;
+    }
+    row.facts.state = InstanceState::quarantined;
 }
 
 }  // namespace vtpm::vault

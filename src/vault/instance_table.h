@@ -126,6 +126,7 @@ class InstanceTable {
     Beside beside_;
     std::optional<Statement> put_;
     std::optional<Statement> erase_records_;
+    std::optional<Statement> erase_snapshots_;
     std::optional<Statement> erase_;
     std::optional<Statement> put_total_;
 

@@ -14,7 +14,7 @@ constexpr std::array<std::uint8_t, 12> zero_nonce{};
 Bytes associated_data(const RecordLabel& label, std::size_t size) {
     return ByteWriter()
         .bytes(as_bytes("xen-vtpm record"))
-        .u32(format_version)
+        .u32(text_version)
         .bytes(label.manager.bytes())
         .bytes(label.group.bytes())
         .bytes(label.instance.bytes())

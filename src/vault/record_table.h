@@ -1,5 +1,5 @@
-// RecordTable: the encrypted blobs, by instance row and kind. Says nothing about whether they are
-// the right ones: that is for the digests in the instance's row. Private to the vault room; one
+// RecordTable: encrypted blobs, by instance row and place in it. Says nothing about whether they
+// are the right ones: that is for the digests in the instance's row. Private to the vault room; one
 // thread.
 #pragma once
 
@@ -21,22 +21,38 @@ struct StoredRecord {
 
 Hash digest_of(BlobKind kind, const StoredRecord& record);
 
+inline std::uint8_t place_of(BlobKind kind) {
+    return static_cast<std::uint8_t>(kind);
+}
+
 class RecordTable {
   public:
-    static Result<RecordTable> open(Database& database);
+    static Result<RecordTable> records(Database& database);    // of the state: place_of(kind)
+    static Result<RecordTable> snapshots(Database& database);  // 0 to Vault::max_snapshots - 1
 
-    Result<std::optional<StoredRecord>> get(std::int64_t instance_id, BlobKind kind);
-    Result<void> put(std::int64_t instance_id, BlobKind kind, const StoredRecord& record);
-    Result<void> erase(std::int64_t instance_id, BlobKind kind);
+    Result<std::optional<StoredRecord>> get(std::int64_t instance_id, std::uint8_t place);
+    Result<void> put(std::int64_t instance_id, std::uint8_t place, const StoredRecord& record);
+    Result<void> erase(std::int64_t instance_id, std::uint8_t place);
     Result<void> erase_all(std::int64_t instance_id);
 
   private:
-    RecordTable(Statement get, Statement put, Statement erase)
-        : get_(std::move(get)), put_(std::move(put)), erase_(std::move(erase)) {}
+    RecordTable(std::uint8_t places, Statement get, Statement put, Statement erase,
+                Statement erase_all)
+        : places_(places),
+          get_(std::move(get)),
+          put_(std::move(put)),
+          erase_(std::move(erase)),
+          erase_all_(std::move(erase_all)) {}
 
+    static Result<RecordTable> open(Database& database, const std::string& table,
+                                    std::uint8_t places);
+    std::int64_t key_of(std::int64_t instance_id, std::uint8_t place) const;
+
+    std::uint8_t places_;  // of an instance; what a row's id is made with
     Statement get_;
     Statement put_;
     Statement erase_;
+    Statement erase_all_;
 };
 
 }  // namespace vtpm::vault

@@ -29,6 +29,7 @@ Result<void> SqliteVault::open_disk() {
     VTPM_TRY(disk->database, Database::open(files.database()));
     VTPM_CHECK(check_format(*disk->database));
     VTPM_CHECK(disk->database->use_log());
+    VTPM_CHECK(bring_up_to_date(*disk->database));
     VTPM_TRY(disk->record, read_vault_record(*disk->database));
     VTPM_TRY(disk->groups, read_group_records(*disk->database));
     VTPM_TRY(disk->tickets, read_tickets(*disk->database));
@@ -70,6 +71,7 @@ Status SqliteVault::status() {
     status.closed_groups = unlocked_->closed.size();
     for (const InstanceRow* const row : unlocked_->instances->all()) {
         ++status.instances;
+        status.snapshot_bytes += row->facts.snapshot_bytes;
         if (row->quarantined())
             ++status.quarantined;
         status.last_commit = std::max(status.last_commit, row->facts.committed);
@@ -258,11 +260,29 @@ Result<const InstanceRow*> SqliteVault::Unlocked::usable(const Uuid& uuid) const
                                          "another one: vtpmctl create --name NAME");
     }
     if (row->quarantined()) {
-        return fail(Errc::corrupt, "instance " + uuid.to_string() +
-                                       " is in quarantine: " + row->what_is_wrong +
-                                       "; restore the vault from a backup, or delete it");
+        const bool kept = row->sound && !row->snapshots.empty();
+        return fail(Errc::corrupt,
+                    "instance " + uuid.to_string() + " is in quarantine: " + row->what_is_wrong +
+                        "; restore the vault from a backup, " +
+                        (kept ? "revert it to one of its snapshots (vtpmctl snapshots " +
+                                    row->facts.name + "), "
+                              : "") +
+                        "or delete it");
     }
     return row;
+}
+
+Result<InstanceRow> SqliteVault::Unlocked::with_snapshots(const Uuid& uuid) const {
+    const InstanceRow* const row = instances->find(uuid);
+    if (row == nullptr || !row->sound || !row->state_on_disk) {
+        VTPM_TRY(const InstanceRow* const good, usable(uuid));
+        return *good;
+    }
+    InstanceRow as_on_disk = *row;
+    as_on_disk.facts.state = *row->state_on_disk;
+    as_on_disk.state_on_disk.reset();
+    as_on_disk.what_is_wrong.clear();
+    return as_on_disk;
 }
 
 Result<const InstanceRow*> SqliteVault::Unlocked::served(const Uuid& uuid) const {

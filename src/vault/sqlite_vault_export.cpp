@@ -42,6 +42,29 @@ PackageHeader header_of(const InstanceRow& row, const Move& move, const Uuid& so
     return header;
 }
 
+// They do not travel, and nobody shall find that out afterwards.
+Result<void> check_snapshots(const InstanceRow& row, bool leave_them) {
+    if (row.snapshots.empty() || leave_them)
+        return {};
+    return fail(Errc::invalid_argument,
+                "instance " + row.facts.name + " has " + std::to_string(row.snapshots.size()) +
+                    " snapshot(s), which do not go along: delete them (vtpmctl delete-snapshot), "
+                    "or leave them behind, where they are destroyed with the instance once its "
+                    "export is confirmed: --without-snapshots");
+}
+
+// The package does not have it: for the journal, which stays.
+std::string past_that_stays(const Instance& facts) {
+    std::string past;
+    if (facts.reverts > 0)
+        past += ", reverts " + std::to_string(facts.reverts);
+    if (facts.clones > 0)
+        past += ", clones made of it " + std::to_string(facts.clones);
+    if (!facts.origin.is_nil())
+        past += ", a clone of " + facts.origin.to_string();
+    return past.empty() ? past : "; not in the package" + past;
+}
+
 Result<void> check_usable_ticket(const Ticket& ticket, const Uuid& own) {
     if (ticket.manager == own)
         return fail(Errc::invalid_argument, "this ticket was made by this very manager");
@@ -76,12 +99,14 @@ Result<void> SqliteVault::fence() {
     return {};
 }
 
-Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_bytes) {
+Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_bytes,
+                                              bool leave_snapshots) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
     VTPM_TRY(const Ticket ticket, Ticket::parse(ticket_bytes));
     const Hash hash = sha256(ticket_bytes);
     if (!row->exported()) {
+        VTPM_CHECK(check_snapshots(*row, leave_snapshots));
         VTPM_CHECK(part_with(*row, ticket, hash));
     } else if (const auto move = Move::parse(row->move);
                !move || !equal_constant_time(move->ticket, hash)) {
@@ -114,7 +139,7 @@ Result<void> SqliteVault::part_with(const InstanceRow& old, const Ticket& ticket
     Change change{.action = "export",
                   .subject = subject_of(row.facts.name, row.facts.uuid) + " to manager " +
                              move.peer.to_string() + ", ticket " +
-                             to_hex(ticket_hash).substr(0, 16)};
+                             to_hex(ticket_hash).substr(0, 16) + past_that_stays(row.facts)};
     change.rows.push_back({std::move(row)});
     return make(std::move(change), true);
 }

@@ -65,7 +65,8 @@ Result<void> check_no_doubt(const InstanceTable& instances) {
                 "delete the instances in quarantine first, or let a uuid be chosen");
 }
 
-Result<Instance> SqliteVault::create(const NewInstance& wanted) {
+// The row of an instance that has nothing stored yet, and its key.
+Result<std::pair<InstanceRow, SecretBytes>> SqliteVault::new_row(const NewInstance& wanted) {
     VTPM_TRY(Unlocked* const open, unlocked());
     InstanceTable& instances = *open->instances;
     VTPM_CHECK(check_name(instances, wanted.name));
@@ -88,8 +89,15 @@ Result<Instance> SqliteVault::create(const NewInstance& wanted) {
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;
     row.facts.created = unix_seconds();
-    VTPM_TRY(const SecretBytes key, random_secret(key_size));
+    VTPM_TRY(SecretBytes key, random_secret(key_size));
     VTPM_TRY(row.wrapped_key, wrap_key(*group_key, key));
+    return std::pair(std::move(row), std::move(key));
+}
+
+Result<Instance> SqliteVault::create(const NewInstance& wanted) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(auto fresh, new_row(wanted));
+    auto& [row, key] = fresh;
     RecordWriter write_state;
     if (!wanted.state.empty()) {
         VTPM_TRY(write_state, open->first_store(disk_->record.manager, key, wanted.state, row));
@@ -208,6 +216,9 @@ Result<void> SqliteVault::erase(InstanceRow row, std::string_view action, std::s
     row.last_store.reset();
     row.digests = {};
     row.sizes = {};
+    row.facts.reverts = row.facts.clones = 0;
+    row.facts.origin = {};
+    keep_snapshots(row, {});
     row.sound = true;
     row.what_is_wrong.clear();
     if (!valid_name(row.facts.name))
@@ -215,10 +226,13 @@ Result<void> SqliteVault::erase(InstanceRow row, std::string_view action, std::s
     if (row.facts.tpm == 0)
         row.facts.tpm = 1;
     const std::int64_t id = row.id;
-    RecordTable& records = *unlocked_->records;
+    Unlocked& open = *unlocked_;
     Change change{.action = std::string(action),
                   .subject = subject_of(row.facts.name, row.facts.uuid) + std::string(why)};
-    change.rows.push_back({std::move(row), [&records, id] { return records.erase_all(id); }});
+    change.rows.push_back({std::move(row), [&open, id]() -> Result<void> {
+                               VTPM_CHECK(open.snapshots->erase_all(id));
+                               return open.records->erase_all(id);
+                           }});
     VTPM_CHECK(make(std::move(change), true));
     erase_log();
     return {};

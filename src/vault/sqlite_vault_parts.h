@@ -48,6 +48,7 @@ struct SqliteVault::Unlocked {
     std::map<std::int64_t, Error> closed;            // why the others are not
     std::optional<InstanceTable> instances;
     std::optional<RecordTable> records;
+    std::optional<RecordTable> snapshots;
     std::optional<Journal> journal;
     // Instances whose every write is to be known to the chip, and whose last one is not yet: it is
     // durable, and was not acknowledged.
@@ -57,6 +58,9 @@ struct SqliteVault::Unlocked {
     Result<const InstanceRow*> usable(const Uuid& uuid) const;
     // Of one that lives here: Errc::in_use too if it was exported.
     Result<const InstanceRow*> served(const Uuid& uuid) const;
+    // As on the disk, of one whose snapshots may be used: that its newest state does not verify is
+    // no reason against that.
+    Result<InstanceRow> with_snapshots(const Uuid& uuid) const;
 
     // Errc::locked while the group is closed.
     Result<const SecretBytes*> group_key(std::int64_t group) const;
@@ -70,6 +74,9 @@ struct SqliteVault::Unlocked {
     // Turns the row of a new instance, with K_inst `key`, into what it is after its first store.
     Result<RecordWriter> first_store(const Uuid& manager, const SecretBytes& key,
                                      std::span<const BlobChange> state, InstanceRow& row);
+    // The same for one that has a state, and K_inst `key`.
+    Result<RecordWriter> next_store(const Uuid& manager, const SecretBytes& key,
+                                    std::span<const BlobChange> state, InstanceRow& row);
 };
 
 inline RecordLabel label_of(const Uuid& manager, const InstanceRow& row, BlobKind kind,

@@ -9,7 +9,7 @@ Result<LoadedState> load_verified(RecordTable& records, const InstanceRow& row,
     LoadedState state;
     state.sequence = row.facts.sequence;
     for (const BlobKind kind : blob_kinds) {
-        VTPM_TRY(const auto record, records.get(row.id, kind));
+        VTPM_TRY(const auto record, records.get(row.id, place_of(kind)));
         const auto& digest = row.digests[index_of(kind)];
         if (record.has_value() != digest.has_value()) {
             return fail(Errc::corrupt,

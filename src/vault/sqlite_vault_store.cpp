@@ -98,7 +98,8 @@ Result<Records> seal_changes(const SecretBytes& key, const Uuid& manager, const 
 RecordWriter writer_of(RecordTable& table, std::int64_t id, Records records) {
     return [&table, id, records = std::move(records)]() -> Result<void> {
         for (const auto& [kind, record] : records)
-            VTPM_CHECK(record ? table.put(id, kind, *record) : table.erase(id, kind));
+            VTPM_CHECK(record ? table.put(id, place_of(kind), *record)
+                              : table.erase(id, place_of(kind)));
         return {};
     };
 }
@@ -159,7 +160,8 @@ Result<std::uint64_t> SqliteVault::Batch::make(const StoreRequest& request) {
         return current;
     }
     // Nobody was told of a store without its proof, so that it may be another one by now.
-    if (request.expected_sequence != current && !(again && unanswered)) {
+    // But a revert is nobody's store().
+    if (request.expected_sequence != current && !(again && unanswered && row.last_store)) {
         return fail(Errc::out_of_order, "instance " + request.uuid.to_string() +
                                             " is at sequence " + std::to_string(current) +
                                             ", the store was made for " +
@@ -241,6 +243,19 @@ Result<RecordWriter> SqliteVault::Unlocked::first_store(const Uuid& manager, con
     return writer_of(*records, row.id, std::move(sealed));
 }
 
+// As if by a store() to an instance that nobody uses: what was acknowledged before is over.
+Result<RecordWriter> SqliteVault::Unlocked::next_store(const Uuid& manager, const SecretBytes& key,
+                                                       std::span<const BlobChange> state,
+                                                       InstanceRow& row) {
+    const auto ordered = sorted(state);
+    VTPM_CHECK(check_changes(ordered, false));
+    ++row.facts.sequence;
+    row.facts.committed = unix_seconds();
+    row.last_store.reset();
+    VTPM_TRY(auto sealed, seal_changes(key, manager, instances->position().anchor, ordered, row));
+    return writer_of(*records, row.id, std::move(sealed));
+}
+
 Result<Instance> SqliteVault::rotate_instance(const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const LoadedState state, load(uuid));
@@ -255,12 +270,15 @@ Result<Instance> SqliteVault::rotate_instance(const Uuid& uuid) {
         contents.push_back({kind, content.clone()});
     VTPM_TRY(auto records, seal_changes(key, disk_->record.manager,
                                         open->instances->position().anchor, sorted(contents), row));
+    VTPM_TRY(RecordWriter write_snapshots,
+             rotate_snapshots(*open->instances->find(uuid), key, row));
     Instance rotated = row.facts;
     Change change{.action = "rotate",
                   .subject = subject_of(rotated.name, uuid) + " to key generation " +
                              std::to_string(rotated.generation)};
     RecordWriter write = writer_of(*open->records, row.id, std::move(records));
     change.rows.push_back({std::move(row), std::move(write)});
+    change.also = std::move(write_snapshots);
     VTPM_CHECK(make(std::move(change), true));
     erase_log();
     return rotated;

@@ -219,7 +219,8 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
              InstanceTable::read(database, unlocked->keys, record.manager,
                                  surroundings_of(record, disk_->groups, disk_->tickets)));
     VTPM_CHECK(check_newest(*unlocked->epochs, *unlocked->instances));
-    VTPM_TRY(unlocked->records, RecordTable::open(database));
+    VTPM_TRY(unlocked->records, RecordTable::records(database));
+    VTPM_TRY(unlocked->snapshots, RecordTable::snapshots(database));
     unlocked->journal.emplace(database, unlocked->anchor_key, record.manager);
     VTPM_CHECK(VaultDirectory(directory_).mark(record.manager));
     VTPM_CHECK(look_at_latch());

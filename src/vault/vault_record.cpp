@@ -41,7 +41,7 @@ std::optional<chip::Latch> VaultRecord::boot_latch() const {
 Hash mac_of(const VaultRecord& record, const SecretBytes& meta_key) {
     const Bytes row = ByteWriter()
                           .sized(as_bytes("xen-vtpm vault row"))
-                          .u32(format_version)
+                          .u32(text_version)
                           .bytes(record.manager.bytes())
                           .u64(u64(record.created))
                           .sized(record.chip.srk_public)

@@ -36,7 +36,13 @@ inline std::vector<vault::BlobChange> changes(std::uint64_t number) {
     return out;
 }
 
-// The number of the store that this is all of, and nothing but; 0: of none.
+// What a snapshot has of it: the permanent state alone.
+constexpr std::uint64_t bare = std::uint64_t{1} << 62U;
+inline std::uint64_t in_snapshot(std::uint64_t number) {
+    return blobs(number & ~bare).size() == 1 ? number : number | bare;
+}
+
+// The number of the store that this is all of, and nothing but, or in_snapshot() of it; 0: of none.
 inline std::uint64_t number_of(const vault::LoadedState& state) {
     std::map<vault::BlobKind, std::string> found;
     for (const auto& [kind, blob] : state.blobs)
@@ -45,7 +51,11 @@ inline std::uint64_t number_of(const vault::LoadedState& state) {
         return 0;
     std::uint64_t number = 0;
     std::istringstream(found[vault::BlobKind::permanent]) >> number;
-    return found == blobs(number) ? number : unreadable;
+    if (found == blobs(number))
+        return number;
+    auto alone = blobs(number);
+    alone.erase(vault::BlobKind::saved);
+    return found == alone ? number | bare : unreadable;
 }
 
 }  // namespace vtpm::crash

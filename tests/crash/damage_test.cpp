@@ -13,7 +13,7 @@ namespace {
 
 enum class Ended { in_order, after_a_commit, in_an_epoch };
 
-// Three guests with states and one without; the image is what lies on the disk.
+// Three guests with states and one without, and a snapshot; the image is what lies on the disk.
 Image prepare(World& world, Ended ended) {
     world.power_on();
     REQUIRE(world.boot());
@@ -22,6 +22,7 @@ Image prepare(World& world, Ended ended) {
     world.create();
     world.store();
     world.store();
+    world.take_snapshot();
     world.commit();  // and all of it into the database
     world.store();
     world.create();

@@ -1,11 +1,27 @@
 // World's verdicts: what the vault makes of an image of the disk, and whether it may.
+#include <sqlite3.h>
+
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 
 #include "content.h"
 #include "world.h"
 
 namespace vtpm::crash {
 namespace {
+
+namespace fs = std::filesystem;
+
+// The damage is in its snapshots, which are refused one by one.
+bool has_lost_snapshots(Guest found, const Guest& wanted) {
+    for (auto& [name, number] : found.snapshots) {
+        const auto there = wanted.snapshots.find(name);
+        if (number == unreadable && there != wanted.snapshots.end())
+            number = there->second;
+    }
+    return found == wanted;
+}
 
 // Each guest that is served, and each that is not there, is so in some state of the window.
 bool made_of(const State& state, const std::vector<State>& window) {
@@ -15,7 +31,8 @@ bool made_of(const State& state, const std::vector<State>& window) {
             const auto at = possible.guests.find(uuid);
             if (found == state.guests.end() || at == possible.guests.end())
                 return found == state.guests.end() && at == possible.guests.end();
-            return found->second.content == unreadable || found->second == at->second;
+            return found->second.content == unreadable || found->second == at->second ||
+                   has_lost_snapshots(found->second, at->second);
         });
     };
     for (const auto& [uuid, guest] : state.guests) {
@@ -24,6 +41,22 @@ bool made_of(const State& state, const std::vector<State>& window) {
     }
     return std::all_of(window.back().guests.begin(), window.back().guests.end(),
                        [&](const auto& entry) { return fits(entry.first); });
+}
+
+// What is in them shows in clones, which are taken away again.
+void read_snapshots(vault::SqliteVault& vault, const Uuid& uuid, Guest& guest) {
+    const auto kept = vault.snapshots(uuid);
+    if (!kept)
+        return;
+    for (const auto& snapshot : *kept) {
+        std::uint64_t& number = guest.snapshots[snapshot.name] = unreadable;
+        const auto clone = vault.clone(uuid, {"look", {}, snapshot.name});
+        if (!clone)
+            continue;
+        if (const auto loaded = vault.load(clone->uuid))
+            number = number_of(*loaded);
+        (void)vault.remove(clone->uuid);
+    }
 }
 
 }  // namespace
@@ -48,6 +81,11 @@ State World::read(vault::SqliteVault& vault, bool damaged) const {
         const bool sound = loaded && loaded->sequence == found->sequence &&
                            (loaded->sequence == 0) == loaded->blobs.empty();
         guest.content = sound ? number_of(*loaded) : unreadable;
+        guest.reverts = found->reverts;
+        guest.clones = found->clones;
+        guest.origin = found->origin;
+        if (found->snapshots > 0)
+            read_snapshots(vault, uuid, guest);
     }
     return state;
 }
@@ -135,7 +173,10 @@ World::Damage World::judge_damaged(const Image& image) {
     if (found == current_)
         return Damage::harmless;
     const auto hurt = std::count_if(found.guests.begin(), found.guests.end(), [](const auto& one) {
-        return one.second.content == unreadable;
+        const Guest& guest = one.second;
+        return guest.content == unreadable ||
+               std::any_of(guest.snapshots.begin(), guest.snapshots.end(),
+                           [](const auto& snapshot) { return snapshot.second == unreadable; });
     });
     return hurt == 0 ? Damage::older : hurt == 1 ? Damage::one_guest : Damage::several;
 }
@@ -161,6 +202,30 @@ void World::put_back_images(std::size_t count, bool fall) {
             return;
         }
     }
+}
+
+void World::make_it_format_5() {
+    const fs::path place = directory_ / "copy" / "vault";
+    lay_down(image_, place);
+    sqlite3* database = nullptr;
+    const bool done =
+        sqlite3_open((place / "vault.db").c_str(), &database) == SQLITE_OK &&
+        (sqlite3_exec(database, "SELECT past FROM instances", nullptr, nullptr, nullptr) !=
+             SQLITE_OK ||
+         sqlite3_exec(database,
+                      "BEGIN; ALTER TABLE instances DROP COLUMN past; DROP TABLE snapshots;"
+                      "PRAGMA user_version = 5; COMMIT",
+                      nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(database);
+    if (!done)
+        wrong(figures_.other, "the database does not become one of format 5");
+    Files files;
+    for (const auto& entry : fs::directory_iterator(place)) {
+        std::ifstream in(entry.path(), std::ios::binary);
+        const Bytes found{std::istreambuf_iterator<char>(in), {}};
+        files[entry.path().filename()] = Contents(found);
+    }
+    image_ = std::move(files);
 }
 
 // The host goes on with it, whatever was promised of another one.

@@ -49,9 +49,10 @@ void live_many(std::size_t worlds) {
 
 // A short life, in which everything happens once.
 const std::vector<std::function<void(World&)>> script = {
-    &World::create, &World::store,  &World::store,  &World::commit, &World::store,
-    &World::rename, &World::create, &World::store,  &World::idle,   &World::store,
-    &World::remove, &World::store,  &World::commit, &World::store,  &World::orderly_end,
+    &World::create, &World::store,  &World::take_snapshot,   &World::store,       &World::commit,
+    &World::revert, &World::store,  &World::rename,          &World::create,      &World::clone,
+    &World::store,  &World::idle,   &World::remove_snapshot, &World::store,       &World::remove,
+    &World::store,  &World::commit, &World::store,           &World::orderly_end,
 };
 
 void perform(
@@ -147,6 +148,37 @@ TEST_CASE("random lives of a host, with power cuts, a troublesome chip and older
 
 TEST_CASE("a power cut at each operation of a short life") {
     cut_everywhere(2, 16, false);
+}
+
+TEST_CASE("a power cut at each operation of the start that brings format 5 up to date") {
+    const auto directory = in_memory();
+    Figures figures;
+    Random random(seed());
+    World world(directory.path(), random, figures);
+    world.power_on();
+    REQUIRE(world.boot());
+    for (const auto act : {&World::create, &World::store, &World::create, &World::store})
+        (world.*act)();
+    world.orderly_end();
+    world.power_off();
+    std::size_t at = 0;
+    for (bool complete = false; !complete && figures.sound();) {
+        INFO("VTPM_TEST_SEED=" << seed() << ", cut at operation " << at + 1);
+        world.make_it_format_5();
+        world.power_on(++at);
+        complete = world.boot();
+        judge_all(world, random, 16);
+        world.power_off();
+        CHECK(figures.sound());
+    }
+    CHECK(at > 10);
+    world.power_on();
+    REQUIRE(world.boot());
+    for (const auto act : {&World::take_snapshot, &World::store, &World::revert})
+        (world.*act)();
+    world.power_off();
+    CHECK(figures.sound());
+    WARN("seed " << seed() << ": " << at << " operations; " << figures.table());
 }
 
 TEST_CASE("each sync of a short life fails once") {

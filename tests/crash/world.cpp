@@ -27,6 +27,10 @@ std::string describe(const State& state) {
             out << "unreadable";
         else
             out << guest.content;
+        for (const auto& [name, number] : guest.snapshots)
+            out << ' ' << name << '=' << number;
+        if (guest.reverts + guest.clones > 0)
+            out << ' ' << guest.reverts << " reverts " << guest.clones << " clones";
         out << (guest.deleted ? " deleted) " : ") ");
     }
     return out.str();
@@ -141,17 +145,21 @@ std::optional<Uuid> World::some_guest(bool usable) {
     return found[below(random_, found.size())];
 }
 
-void World::create() {
+Uuid World::new_uuid() {
     std::array<std::uint8_t, 16> bytes{};
     std::generate(bytes.begin(), bytes.end(),
                   [&] { return static_cast<std::uint8_t>(below(random_, 256)); });
-    const std::optional<Uuid> uuid = *Uuid::from_bytes(bytes);
+    known_.push_back(*Uuid::from_bytes(bytes));
+    return known_.back();
+}
+
+void World::create() {
+    const Uuid uuid = new_uuid();
     State next = current_;
     const std::string name = "g" + std::to_string(++numbers_);
-    known_.push_back(*uuid);
-    next.guests[*uuid] = {name, 0, 0, false};
+    next.guests[uuid] = {name, 0, 0, false};
     begin(next);
-    end(vault_->create({name, 2, uuid}).has_value(), next);
+    end(vault_->create({name, 2, std::optional(uuid)}).has_value(), next);
 }
 
 void World::store() {
@@ -189,6 +197,81 @@ void World::remove() {
     end(vault_->remove(*uuid).has_value(), next);
 }
 
+void World::take_snapshot() {
+    const auto uuid = some_guest(true);
+    if (!uuid || current_.guests[*uuid].content == 0)
+        return store();
+    State next = current_;
+    Guest& guest = next.guests[*uuid];
+    const std::string name = "s" + std::to_string(++numbers_);
+    guest.snapshots[name] = in_snapshot(guest.content);
+    end(vault_->take_snapshot(*uuid, name).has_value(), next);
+}
+
+// A snapshot's end, a revert and a clone are refused, and done all the same, when the chip does not
+// take them at once. What the vault says that it has is as good as acknowledged.
+bool World::shows(const State& next, const Uuid& uuid) {
+    if (!alive())
+        return false;
+    const auto found = vault_->get(uuid);
+    const Guest& wanted = next.guests.at(uuid);
+    return found && found->sequence == wanted.sequence && found->reverts == wanted.reverts &&
+           found->snapshots == wanted.snapshots.size() && found->origin == wanted.origin;
+}
+
+std::optional<Uuid> World::some_guest_with_snapshot() {
+    for (const auto& [uuid, guest] : current_.guests) {
+        if (!guest.snapshots.empty())
+            return uuid;
+    }
+    return std::nullopt;
+}
+
+void World::remove_snapshot() {
+    const auto uuid = some_guest_with_snapshot();
+    if (!uuid)
+        return take_snapshot();
+    State next = current_;
+    auto& snapshots = next.guests[*uuid].snapshots;
+    const std::string name = snapshots.begin()->first;
+    snapshots.erase(name);
+    begin(next);
+    end(vault_->remove_snapshot(*uuid, name).has_value() || shows(next, *uuid), next);
+}
+
+void World::revert() {
+    const auto uuid = some_guest_with_snapshot();
+    if (!uuid)
+        return take_snapshot();
+    State next = current_;
+    Guest& guest = next.guests[*uuid];
+    const auto& [name, number] = *guest.snapshots.begin();
+    guest.content = number;
+    ++guest.sequence;
+    ++guest.reverts;
+    begin(next);
+    end(vault_->revert(*uuid, name).has_value() || shows(next, *uuid), next);
+}
+
+void World::clone() {
+    const auto uuid = some_guest(true);
+    if (!uuid || current_.guests[*uuid].content == 0)
+        return store();
+    State next = current_;
+    Guest& source = next.guests[*uuid];
+    const bool of_snapshot = !source.snapshots.empty() && one_in(random_, 2);
+    const std::string snapshot = of_snapshot ? source.snapshots.begin()->first : "";
+    const std::string name = "c" + std::to_string(++numbers_);
+    ++source.clones;
+    Guest made{name, 1,
+               of_snapshot ? source.snapshots.begin()->second : in_snapshot(source.content)};
+    made.origin = *uuid;
+    const Uuid clone = new_uuid();
+    next.guests[clone] = made;
+    begin(next);
+    end(vault_->clone(*uuid, {name, clone, snapshot}).has_value() || shows(next, clone), next);
+}
+
 void World::idle() {
     if (vault_->idle())
         check_window();
@@ -208,7 +291,7 @@ void World::orderly_end() {
 }
 
 void World::anything() {
-    switch (below(random_, 16)) {
+    switch (below(random_, 20)) {
         case 0:
             return create();
         case 1:
@@ -223,6 +306,12 @@ void World::anything() {
                     store();
             }
             return;
+        case 5:
+            return one_in(random_, 2) ? take_snapshot() : remove_snapshot();
+        case 6:
+            return revert();
+        case 7:
+            return one_in(random_, 3) ? clone() : take_snapshot();
         default:
             return store();
     }

@@ -28,6 +28,10 @@ struct Guest {
     std::uint64_t content = 0;  // its number; 0: never stored
     bool deleted = false;
     std::uint8_t tpm = 2;
+    std::uint64_t reverts = 0;
+    std::uint64_t clones = 0;
+    Uuid origin = {};
+    std::map<std::string, std::uint64_t> snapshots = {};  // the number of what is in each
     bool operator==(const Guest&) const = default;
 };
 
@@ -76,6 +80,10 @@ class World {
     void store();
     void rename();
     void remove();
+    void take_snapshot();
+    void remove_snapshot();
+    void revert();
+    void clone();
     void idle();
     void commit();  // an hour goes by
     void orderly_end();
@@ -86,6 +94,10 @@ class World {
     // Puts at most `count` of them back while the host is off; it goes on with the right one, or
     // with one that was accepted if `fall` says so.
     void put_back_images(std::size_t count, bool fall);
+
+    // While the host is off, in order: the database becomes one of format 5, if it is none.
+    // Nothing in it may have a past.
+    void make_it_format_5();
 
     // While the host is on or off.
     void judge_power_cut(const Image& left);
@@ -111,6 +123,9 @@ class World {
     void remember(std::vector<State>& states, const State& state) const;
     void wrong(std::uint64_t& count, const std::string& what);
     std::optional<Uuid> some_guest(bool usable);
+    Uuid new_uuid();
+    std::optional<Uuid> some_guest_with_snapshot();
+    bool shows(const State& next, const Uuid& uuid);
 
     std::filesystem::path directory_;
     Random& random_;

@@ -93,7 +93,7 @@ class Clients {
         const Prepared& prepared = Prepared::get();
         payload_ = input_.rarely() ? input_.bytes(500) : Bytes();
         Request request;
-        switch (input_.pick(32)) {
+        switch (input_.pick(38)) {
             case 0:
                 request.mutable_setup()->set_replace(input_.rarely());
                 request.mutable_setup()->set_recovery_public(input_.flag() ? approver_pem : text());
@@ -136,6 +136,8 @@ class Clients {
                 request.mutable_open()->set_device(input_.u8());
                 break;
             case 10:
+                if (input_.flag())
+                    power(*request.mutable_attach_engine()->mutable_power());
                 request.mutable_attach_engine();
                 break;
             case 11:
@@ -150,10 +152,51 @@ class Clients {
                 request.mutable_check_recovery_key();
                 carry(prepared.recovery_key);
                 break;
+            case 14:
+            case 15:
+            case 16:
+            case 17:
+            case 18:
+                snapshots(request);
+                break;
             default:
                 administration(request, prepared);
         }
         return request;
+    }
+
+    void power(Power& into) {
+        into.set_beginning(text());
+        into.set_since(static_cast<std::int64_t>(input_.u8()));
+        into.set_engines(input_.rarely() ? input_.u32() : input_.u8());
+        into.set_why(text());
+        into.set_handed_over(static_cast<std::int64_t>(input_.u64()));
+    }
+
+    // The instances' names are as good as any.
+    void snapshots(Request& request) {
+        switch (input_.pick(5)) {
+            case 0:
+                request.mutable_take_snapshot()->set_selector(selector());
+                request.mutable_take_snapshot()->set_snapshot(name());
+                break;
+            case 1:
+                request.mutable_remove_snapshot()->set_selector(selector());
+                request.mutable_remove_snapshot()->set_snapshot(name());
+                break;
+            case 2:
+                request.mutable_revert()->set_selector(selector());
+                request.mutable_revert()->set_snapshot(name());
+                break;
+            case 3:
+                request.mutable_snapshots()->set_selector(selector());
+                break;
+            default:
+                request.mutable_clone()->set_selector(selector());
+                request.mutable_clone()->set_snapshot(input_.flag() ? name() : "");
+                request.mutable_clone()->set_name(name());
+                request.mutable_clone()->set_uuid(input_.rarely() ? uuid() : "");
+        }
     }
 
     void administration(Request& request, const Prepared& prepared) {
@@ -212,6 +255,7 @@ class Clients {
             case 13:
             case 14:
                 request.mutable_export_instance()->set_selector(selector());
+                request.mutable_export_instance()->set_leave_snapshots(input_.flag());
                 carry(input_.flag() || ticket_.empty() ? prepared.ticket : ticket_);
                 break;
             case 15:

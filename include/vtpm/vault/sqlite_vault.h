@@ -23,6 +23,7 @@ struct Anchor;
 class InstanceTable;
 class P256Key;
 struct InstanceRow;
+struct KeptSnapshot;
 struct PackageHeader;
 struct Ticket;
 using Hash = std::array<std::uint8_t, 32>;
@@ -82,7 +83,8 @@ class SqliteVault : public Vault {
     Result<void> rotate_root() override;
 
     Result<MadeTicket> make_ticket(const Uuid& group) override;
-    Result<Exported> export_instance(const Uuid& uuid, ByteView ticket) override;
+    Result<Exported> export_instance(const Uuid& uuid, ByteView ticket,
+                                     bool leave_snapshots) override;
     Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) override;
     Result<Instance> abort_export(const Uuid& uuid) override;
     Result<Imported> import_package(ByteView package, std::string_view name,
@@ -101,6 +103,11 @@ class SqliteVault : public Vault {
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
     Result<Instance> set_policy(const Uuid& uuid, ByteView policy) override;
     Result<void> remove(const Uuid& uuid) override;
+    Result<Instance> take_snapshot(const Uuid& uuid, std::string_view name) override;
+    Result<std::vector<Snapshot>> snapshots(const Uuid& uuid) override;
+    Result<Instance> remove_snapshot(const Uuid& uuid, std::string_view name) override;
+    Result<Instance> revert(const Uuid& uuid, std::string_view snapshot) override;
+    Result<Instance> clone(const Uuid& uuid, const CloneWish& wish) override;
     Result<LoadedState> load(const Uuid& uuid) override;
     std::vector<Result<std::uint64_t>> store_all(std::span<const StoreRequest> requests) override;
     Result<void> commit_due() override;
@@ -159,6 +166,11 @@ class SqliteVault : public Vault {
     Result<Exported> package_for(const Uuid& uuid, const Ticket& ticket);
     Result<P256Key> key_for(const PackageHeader& header);
     Result<LoadedState> read_state(const Uuid& uuid);
+    Result<SecretBytes> read_snapshot(const InstanceRow& row, const KeptSnapshot& snapshot);
+    Result<std::function<Result<void>()>> rotate_snapshots(const InstanceRow& old,
+                                                           const SecretBytes& key,
+                                                           InstanceRow& row);
+    Result<std::pair<InstanceRow, SecretBytes>> new_row(const NewInstance& wanted);
     Result<void> erase(InstanceRow row, std::string_view action, std::string_view why);
     Group describe(const GroupRecord& record) const;
     std::string binding_text() const;
@@ -167,6 +179,7 @@ class SqliteVault : public Vault {
     Result<void> keep_this_boot(bool forced);
     Result<void> seal_all_for_this_boot(Change& change);
     Result<void> prove(const Uuid& uuid);
+    Result<void> known_to_chip(const Uuid& uuid, std::string_view what);
 
     std::filesystem::path directory_;
     chip::Chip& chip_;

@@ -66,6 +66,7 @@ struct Status {
     std::size_t closed_groups = 0;       // of them
     std::size_t instances = 0;           // all but the deleted
     std::size_t quarantined = 0;         // of them; found so far
+    std::uint64_t snapshot_bytes = 0;    // in the snapshots of them all
     std::int64_t last_commit = 0;        // unix seconds of the last store(); 0 if never, or locked
     bool recovery = false;               // keys are escrowed to a recovery key
     std::uint32_t format = 0;            // of the database
@@ -146,6 +147,9 @@ class Vault {
     static constexpr std::size_t max_instances = 100'000;  // deleted ones count
     static constexpr std::size_t max_name_size = 64;
     static constexpr std::size_t max_policy_size = 2048;
+    static constexpr std::size_t max_snapshots = 16;  // of one instance
+    // Of plaintext in the snapshots of all instances. A backup has the database in memory twice.
+    static constexpr std::uint64_t max_snapshot_bytes = std::uint64_t{128} << 20U;
 
     virtual ~Vault() = default;
 
@@ -255,8 +259,11 @@ class Vault {
     virtual Result<MadeTicket> make_ticket(const Uuid& group) = 0;
     // From here on the instance is used here no more, and the chip knows that before there is a
     // package. Repeated with the same ticket it gives the package again; Errc::already_exists with
-    // another one. Errc::malformed: that is no ticket.
-    virtual Result<Exported> export_instance(const Uuid& uuid, ByteView ticket) = 0;
+    // another one. Errc::malformed: that is no ticket. Snapshots are not in the package:
+    // Errc::invalid_argument if there are any, unless they are to be left behind, where they are
+    // erased by confirm_export().
+    virtual Result<Exported> export_instance(const Uuid& uuid, ByteView ticket,
+                                             bool leave_snapshots) = 0;
     // The other manager has it: erases it here. Errc::corrupt: not the receipt of its package.
     virtual Result<Instance> confirm_export(const Uuid& uuid, ByteView receipt) = 0;
     // Used here again, on the word of an operator who knows that nobody has imported it.
@@ -303,6 +310,26 @@ class Vault {
 
     // Erases the instance's key and with it everything that was ever stored; its uuid stays taken.
     virtual Result<void> remove(const Uuid& uuid) = 0;
+
+    // ---- snapshots and clones: docs/decisions/0011. Nobody may be using the instance, but for
+    // snapshots() and a clone of a snapshot. ----
+
+    // Keeps the permanent state as it is now under a name. Errc::already_exists; invalid_argument:
+    // the name, as of an instance, or nothing was ever stored; too_large: max_snapshots are kept,
+    // or the vault would have more than max_snapshot_bytes of them.
+    virtual Result<Instance> take_snapshot(const Uuid& uuid, std::string_view name) = 0;
+    // By age.
+    virtual Result<std::vector<Snapshot>> snapshots(const Uuid& uuid) = 0;
+    // Erases it. Errc::not_found.
+    virtual Result<Instance> remove_snapshot(const Uuid& uuid, std::string_view name) = 0;
+    // The permanent state is that of the snapshot again, by a store like any other: the sequence
+    // goes up. What else was stored (a suspended TPM) is gone. Counted in Instance::reverts.
+    // Errc::not_found; corrupt: the snapshot does not verify, and nothing is changed.
+    virtual Result<Instance> revert(const Uuid& uuid, std::string_view snapshot) = 0;
+    // Another instance, with a key of its own, that begins with this one's permanent state or with
+    // that of a snapshot: a TPM with the same seeds, in the same group. Errc as create() and
+    // revert().
+    virtual Result<Instance> clone(const Uuid& uuid, const CloneWish& wish) = 0;
 
     virtual Result<LoadedState> load(const Uuid& uuid) = 0;
 

@@ -86,6 +86,28 @@ void SimHost::remove(const Uuid& uuid) {
     ask(request);
 }
 
+void SimHost::take_snapshot(const Uuid& uuid, const std::string& name) {
+    wire::proto::Request request;
+    request.mutable_take_snapshot()->set_selector(uuid.to_string());
+    request.mutable_take_snapshot()->set_snapshot(name);
+    ask(request);
+}
+
+void SimHost::revert(const Uuid& uuid, const std::string& snapshot) {
+    wire::proto::Request request;
+    request.mutable_revert()->set_selector(uuid.to_string());
+    request.mutable_revert()->set_snapshot(snapshot);
+    ask(request);
+}
+
+Uuid SimHost::clone(const Uuid& uuid, const std::string& snapshot) {
+    wire::proto::Request request;
+    request.mutable_clone()->set_selector(uuid.to_string());
+    request.mutable_clone()->set_snapshot(snapshot);
+    request.mutable_clone()->set_name("clone" + std::to_string(created_++));
+    return must(Uuid::from_bytes(as_bytes(ask(request).instance().uuid())));
+}
+
 wire::proto::Instance SimHost::show(const Uuid& uuid) {
     wire::proto::Request request;
     request.mutable_show()->set_selector(uuid.to_string());

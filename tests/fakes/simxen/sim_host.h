@@ -27,6 +27,10 @@ class SimHost {
 
     Uuid create(tpm::Version version);
     void remove(const Uuid& uuid);
+    // vtpmctl snapshot, revert, clone; what they are refused for is thrown.
+    void take_snapshot(const Uuid& uuid, const std::string& name);
+    void revert(const Uuid& uuid, const std::string& snapshot);
+    Uuid clone(const Uuid& uuid, const std::string& snapshot = "");
     wire::proto::Instance show(const Uuid& uuid);
     wire::proto::Status status();
     std::uint64_t chip_commands() const { return chip_commands_; }  // so far; 0 if not tapped

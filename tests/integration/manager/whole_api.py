@@ -78,6 +78,7 @@ class WholeApi(rig.RigTest):
     def tell(self):
         """The story."""
         self._beginning()
+        self._snapshots()
         self._new_keys()
         self._groups()
         self._approvals()
@@ -97,7 +98,19 @@ class WholeApi(rig.RigTest):
         self.restart()
         self.done("restart")
 
+    def _snapshots(self):
+        self.ctl("snapshot", "b", "s")
+        self.write(self.b)
+        self.ctl("snapshot", "b", "later")
+        self.ctl("revert", "b", "s", "--yes")
+        self.json("clone", "b", "--name", "d", "--snapshot", "later")
+        self.done("snapshot, revert and clone")
+        self.ctl("delete-snapshot", "b", "later", "--yes")
+        self.ctl("delete", "d", "--yes")
+        self.done("delete a snapshot")
+
     def _new_keys(self):
+        self.ctl("rotate", "b")
         for words in (("a",), ("--group", "default"), ("--root",)):
             self.ctl("rotate", *words)
             self.done(f"rotate {words}")

@@ -32,7 +32,7 @@ TEST_CASE("setup opens a vault, once") {
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
     CHECK(status.manager == *outcome);
-    CHECK(status.format == 5);
+    CHECK(status.format == 6);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
     CHECK(status.last_commit == 0);
@@ -198,7 +198,7 @@ TEST_CASE("format and kind of the database") {
     f.close();
     Errc expected = Errc::corrupt;
     SECTION("a newer format") {
-        sql(f.database(), "PRAGMA user_version = 6");
+        sql(f.database(), "PRAGMA user_version = 7");
         expected = Errc::unsupported;
     }
     SECTION("another program's file") {

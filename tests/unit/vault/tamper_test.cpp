@@ -214,7 +214,8 @@ TEST_CASE("one instance's damage is its own") {
         what =
             "INSERT INTO instances SELECT 77, uuid, name, tpm, sync, group_id, group_uuid, state,"
             " generation, sequence, created, committed, bytes_1, bytes_2, bytes_3, wrapped_key,"
-            " last_store, digest_1, digest_2, digest_3, move, policy, mac FROM instances WHERE id "
+            " last_store, digest_1, digest_2, digest_3, move, policy, mac, past FROM instances "
+            "WHERE id "
             "= 1;"
             " INSERT INTO records SELECT 309, 77, generation, sequence, anchor, content"
             " FROM records WHERE id = 5";
@@ -269,7 +270,7 @@ TEST_CASE("a row that left no trace is the trouble of all: nobody can say what e
                 to_hex(p.a.bytes()) +
                 "', 'a', tpm, sync, group_id, group_uuid, state, generation, sequence, created,"
                 " committed, bytes_1, bytes_2, bytes_3, wrapped_key, last_store, digest_1,"
-                " digest_2, digest_3, move, policy, mac FROM instances WHERE id = 2");
+                " digest_2, digest_3, move, policy, mac, past FROM instances WHERE id = 2");
     }
     SECTION("its row and the row's MAC") {
         sql(p.database(), "UPDATE instances SET name = NULL, mac = NULL WHERE id = 1");

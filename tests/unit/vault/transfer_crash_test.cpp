@@ -25,7 +25,7 @@ TEST_CASE("no package leaves before the chip knows that the instance has gone") 
     const Image before(h.source.directory());
     h.source.chip.refuse(chip_gone);
     for (int round = 0; round < 2; ++round) {
-        const auto refused = h.source.vault->export_instance(web1, ticket);
+        const auto refused = h.source.vault->export_instance(web1, ticket, false);
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == Errc::unavailable);
         CHECK(refused.error().next == NextAction::retry_later);
@@ -61,7 +61,7 @@ TEST_CASE(
         const Bytes ticket = h.target.ticket();
         const int before = h.source.chip.calls();
         h.source.chip.fail_nth(nth, chip_gone);
-        const auto first = h.source.vault->export_instance(web1, ticket);
+        const auto first = h.source.vault->export_instance(web1, ticket, false);
         undisturbed = h.source.chip.calls() - before < nth;
         const Image at_the_crash(h.source.directory());
         h.source.chip.fail_nth(0, chip_gone);

@@ -25,7 +25,7 @@ TEST_CASE("an instance moves: ticket, package, receipt, and it is gone where it 
     const auto ticket = h.target.vault->make_ticket(h.target.group());
     REQUIRE(fine(ticket));
     CHECK(ticket->manager == h.target.vault->status().manager);
-    const auto exported = h.source.vault->export_instance(web1, ticket->bytes);
+    const auto exported = h.source.vault->export_instance(web1, ticket->bytes, false);
     REQUIRE(fine(exported));
     CHECK(exported->instance.state == InstanceState::exported);
     CHECK(exported->instance.peer == ticket->manager);
@@ -72,7 +72,7 @@ TEST_CASE("an instance moves: ticket, package, receipt, and it is gone where it 
     CHECK(gone->state == InstanceState::deleted);
     CHECK(h.source.vault->list()->empty());
     CHECK(error_of(h.source.vault->load(web1)) == Errc::not_found);
-    CHECK(error_of(h.source.vault->export_instance(web1, ticket->bytes)) == Errc::not_found);
+    CHECK(error_of(h.source.vault->export_instance(web1, ticket->bytes, false)) == Errc::not_found);
     CHECK(error_of(h.source.vault->abort_export(web1)) == Errc::not_found);
     const auto done = h.source.actions();
     CHECK(std::count(done.begin(), done.end(), "export") == 1);
@@ -126,9 +126,9 @@ TEST_CASE("every byte of a ticket, a package and a receipt counts") {
         INFO("byte " << at << " of the ticket");
         Bytes bad = ticket;
         bad[at] ^= 1U;
-        CHECK_FALSE(h.source.vault->export_instance(web1, bad));
+        CHECK_FALSE(h.source.vault->export_instance(web1, bad, false));
         bad.resize(at);
-        CHECK_FALSE(h.source.vault->export_instance(web1, bad));
+        CHECK_FALSE(h.source.vault->export_instance(web1, bad, false));
     }
     CHECK(h.source.vault->get(web1)->state == InstanceState::live);
 
@@ -197,7 +197,7 @@ TEST_CASE("a ticket is good for one instance, once") {
     CHECK(error_of(h.target.vault->receipt_again(of_a)) == Errc::not_found);
 
     // Of b nobody has heard: it may go on here, or for another ticket.
-    const auto other = h.source.vault->export_instance(b, h.target.ticket());
+    const auto other = h.source.vault->export_instance(b, h.target.ticket(), false);
     CHECK(error_of(other) == Errc::already_exists);
     const auto back = h.source.vault->abort_export(b);
     REQUIRE(fine(back));
@@ -231,7 +231,7 @@ TEST_CASE("a package is for one manager and one group, while the group is open")
     const Uuid web1 = h.source.made("web1", "its state");
     const auto ticket = h.target.vault->make_ticket(tenant->uuid);
     REQUIRE(fine(ticket));
-    const auto home = h.source.vault->export_instance(web1, h.source.ticket());
+    const auto home = h.source.vault->export_instance(web1, h.source.ticket(), false);
     CHECK(error_of(home) == Errc::invalid_argument);
     CHECK(h.source.vault->get(web1)->state == InstanceState::live);
     const Bytes package = h.source.exported(web1, ticket->bytes);

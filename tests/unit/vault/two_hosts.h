@@ -36,7 +36,7 @@ struct Host {
         return blob_of(*state, BlobKind::permanent).value_or("(none)");
     }
     Bytes exported(const Uuid& uuid, const Bytes& ticket) {
-        const auto done = vault->export_instance(uuid, ticket);
+        const auto done = vault->export_instance(uuid, ticket, false);
         REQUIRE(fine(done));
         return done->package;
     }

@@ -184,3 +184,43 @@ TEST_CASE("a TPM leaves with a ticket, and only if that is meant") {
     CHECK(accepted({"ticket", "--out", "t"}));
     CHECK(accepted({"backup", "f"}));
 }
+
+TEST_CASE("a snapshot is taken at once; what destroys wants to be meant") {
+    const auto parsed = parse({"snapshot", "web1", "clean"});
+    CHECK(parsed.command == "snapshot");
+    CHECK(parsed.objection.empty());
+    CHECK(parsed.arguments.snapshot.selector == "web1");
+    CHECK(parsed.arguments.snapshot.snapshot == "clean");
+    CHECK(accepted({"snapshots", "web1"}));
+    CHECK(accepted({"revert", "web1", "clean", "--yes"}));
+    CHECK(accepted({"delete-snapshot", "web1", "clean", "--yes"}));
+    CHECK(parse({"revert", "web1", "clean"}).objection.find("counters go back") !=
+          std::string::npos);
+    CHECK(parse({"delete-snapshot", "web1", "clean"}).objection.find("for good") !=
+          std::string::npos);
+    CHECK(accepted({"clone", "web1", "--name", "web2"}));
+    CHECK(accepted({"clone", "web1", "--name", "web2", "--snapshot", "clean", "--uuid", "u"}));
+    for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+             {"snapshot", "web1"},
+             {"snapshot", "web1", ""},
+             {"snapshot"},
+             {"revert", "web1", "--yes"},
+             {"delete-snapshot", "web1", "--yes"},
+             {"clone", "web1"},
+             {"clone", "web1", "--name", "web2", "--snapshot", ""},
+             {"export", "web1", "--confirm", "r", "--without-snapshots"}}) {
+        INFO(words.front() << " " << words.back());
+        CHECK_FALSE(accepted(words));
+    }
+    CHECK(parse({"export", "web1", "--to", "t", "--out", "p", "--yes", "--without-snapshots"})
+              .arguments.transfer.without_snapshots);
+}
+
+TEST_CASE("a list may be watched") {
+    CHECK_FALSE(parse({"list"}).arguments.watch.watch);
+    CHECK(parse({"list", "--watch"}).arguments.watch.seconds == 2);
+    CHECK(parse({"list", "--watch", "--interval", "9"}).arguments.watch.seconds == 9);
+    CHECK_FALSE(accepted({"list", "--interval", "9"}));
+    CHECK_FALSE(accepted({"list", "--watch", "--interval", "0"}));
+    CHECK_FALSE(accepted({"list", "--watch", "--interval", "x"}));
+}
