@@ -84,8 +84,16 @@ State World::read(vault::SqliteVault& vault, bool damaged) const {
         guest.reverts = found->reverts;
         guest.clones = found->clones;
         guest.origin = found->origin;
-        if (found->snapshots > 0)
+        if (found->snapshots == 0)
+            continue;
+        // Each takes some commits: a sample of the boots looks into them, the others at their
+        // names.
+        if (damaged || one_in(random_, 16)) {
             read_snapshots(vault, uuid, guest);
+        } else if (const auto kept = vault.snapshots(uuid)) {
+            for (const auto& snapshot : *kept)
+                guest.snapshots[snapshot.name] = taken_.at(snapshot.name);
+        }
     }
     return state;
 }

@@ -204,7 +204,7 @@ void World::take_snapshot() {
     State next = current_;
     Guest& guest = next.guests[*uuid];
     const std::string name = "s" + std::to_string(++numbers_);
-    guest.snapshots[name] = in_snapshot(guest.content);
+    guest.snapshots[name] = taken_[name] = in_snapshot(guest.content);
     end(vault_->take_snapshot(*uuid, name).has_value(), next);
 }
 

@@ -137,7 +137,8 @@ class World {
     std::vector<Image> kept_;
     std::size_t keep_every_ = 0;
 
-    std::vector<Uuid> known_;  // whatever was to be created
+    std::vector<Uuid> known_;                     // whatever was to be created
+    std::map<std::string, std::uint64_t> taken_;  // what is in each snapshot; no name comes again
     State current_;
     std::vector<State> candidates_{State()};
     std::vector<State> window_{State()};
