@@ -64,11 +64,11 @@ Prepared::Prepared() {
     sure(us.vault->remove(uuids["epsilon"]));
     uuids["eta"] = other.make("eta");
     uuids["theta"] = other.make("theta");
-    imported = sure(other.vault->export_instance(uuids["eta"], us.ticket())).package;
+    imported = sure(other.vault->export_instance(uuids["eta"], us.ticket(), false)).package;
     sure(us.vault->import_package(imported, "", {}));
-    package = sure(other.vault->export_instance(uuids["theta"], us.ticket())).package;
+    package = sure(other.vault->export_instance(uuids["theta"], us.ticket(), false)).package;
     ticket = other.ticket();
-    const auto gone = sure(us.vault->export_instance(uuids["zeta"], ticket));
+    const auto gone = sure(us.vault->export_instance(uuids["zeta"], ticket, false));
     receipt = sure(other.vault->import_package(gone.package, "", {})).receipt;
     ticket = other.ticket();
     const auto key = us.recovery_key.view();
