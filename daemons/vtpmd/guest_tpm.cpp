@@ -12,11 +12,12 @@
 namespace vtpm::doorman {
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-                   PowerRecord record, LifeRecord life)
+                   PowerRecord record, LifeRecord life, DescriptorStore& store)
     : guest_(guest),
       manager_(manager),
       engine_program_(std::move(engine_program)),
       record_(std::move(record)),
+      store_(store),
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
@@ -27,17 +28,6 @@ void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beg
     life_ = life;
     if (beginning == xen::Beginning::restored)
         resume_ = life.value_or(0) - 1;  // that of the save file
-}
-
-void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
-                            std::optional<PutBy> put_by) {
-    uuid_ = uuid;
-    instance_ = instance;
-    if (!put_by)
-        return lose_power("vtpmd was restarted and its engine is no more");
-    resume_ = put_by->label;
-    if (put_by->life != 0)
-        life_ = put_by->life;
 }
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
@@ -53,10 +43,11 @@ Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
 void GuestTpm::take_over() {
     if (ready_ && power_ == Power::on) {
         auto state = engine_->hand_over();
+        note_words();
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
-        } else {
-            lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
+        } else if (ready_) {
+            engine_lost(state ? "an empty hand-over" : log::printable(state.error().context));
         }
     }
     give_up_engine();
@@ -68,10 +59,16 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
     VTPM_TRY(auto channel, engine_channel());
-    VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
     VTPM_TRY(auto engine, EngineProcess::start(engine_program_, guest_, ring, std::move(channel),
                                                std::move(log)));
+    ready_ = uncertain_ = false;
+    reported_failure_ = false;
+    engine_.emplace(std::move(engine));
+    if (auto noted = note_started(ring); !noted) {
+        give_up_engine();
+        return noted;
+    }
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
@@ -79,11 +76,10 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
         order.set_resume(true);
         order.set_life(*resume_);
     }
-    VTPM_CHECK(engine.power_on(order, volatile_state_));
-    ready_ = false;
-    reported_failure_ = false;
-    engine_.emplace(std::move(engine));
-    return {};
+    auto ordered = engine_->power_on(order, volatile_state_);
+    if (!ordered)
+        give_up_engine();
+    return ordered;
 }
 
 Result<Fd> GuestTpm::engine_channel() {
@@ -104,9 +100,12 @@ Result<Fd> GuestTpm::engine_channel() {
 void GuestTpm::on_engine() {
     if (!engine_)
         return;
-    const auto report = engine_->next_report();
-    if (!report)
-        return engine_died(report.error().context);
+    const auto next = engine_->next_report();
+    if (!next)
+        return engine_died(next.error().context);
+    if (!*next)
+        return note_words();
+    const auto& report = *next;
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
     } else if (report->has_attached()) {
@@ -119,8 +118,10 @@ void GuestTpm::on_engine() {
     }
 }
 
-// A Ready may have come in while the engine was given an order: it counts all the same.
-void GuestTpm::note_ready() {
+// They may have come in while the engine was given an order: they count all the same.
+void GuestTpm::note_words() {
+    if (const auto standing = engine_->take_standing(); standing && uncertain_)
+        settle(*standing);
     if (const auto ready = engine_->take_ready(); ready && !ready_ && power_ != Power::failed) {
         became_ready(*ready);
     }
@@ -152,26 +153,27 @@ void GuestTpm::not_started(const wire::proto::Failure& failure) {
 
 void GuestTpm::give_up_engine() {
     engine_.reset();
+    store_.drop(engine_name(powered_.engine));
     log_.finish(Clock::now());
 }
 
 // By itself, or by somebody's hand.
 void GuestTpm::engine_died(const std::string& why) {
     engine_->drain();
-    note_ready();
+    note_words();
     const std::string how = engine_->end();
     const bool crashed = engine_->was_killed();
-    give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
     fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
     if (std::exchange(ready_, false)) {
-        lose_power("its engine died");
+        engine_lost("its engine died");
     } else if (crashed && power_ != Power::failed && ++crashes_ == max_crashes) {
         fail_until_power_off("no engine gets it started, " + std::to_string(crashes_) +
                              " have died of it one after another");
         fruitless_ = 0;
     }
+    give_up_engine();
     const auto now = Clock::now();
     if (ring_)
         retry_at_ = next_engine_at(now);
@@ -221,7 +223,8 @@ void GuestTpm::tick(Clock::time_point now) {
     }
 }
 
-// vtpmmgrd is there again: the hold on the instance, and for the engine a channel to it.
+// vtpmmgrd is there again, or we are new: the hold on the instance, and for the engine a channel to
+// it. Also if it has one, since the vtpmd before us may have died while it was given another.
 Result<void> GuestTpm::hold_again() {
     const auto opened = manager_.open(uuid_, guest_, hold_patience);
     if (!opened && opened.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other) {
@@ -233,8 +236,9 @@ Result<void> GuestTpm::hold_again() {
         }
     }
     VTPM_CHECK(opened);
+    instance_ = *opened;
     taken_by_other_ = 0;
-    spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
+    spdlog::info("instance {} ({}): held at vtpmmgrd again", uuid_.to_string(), instance_.name);
     if (!engine_)
         return {};
     auto channel = manager_.attach_engine();
@@ -252,12 +256,16 @@ void GuestTpm::disconnect() {
     if (!engine_)
         return;
     const auto quiet = engine_->quiesce();
-    note_ready();
+    note_words();
     if (!quiet)
         engine_died(quiet.error().context);
 }
 
-void GuestTpm::power_off(const xen::DomainLife& last) {
+void GuestTpm::power_off(const xen::DomainLife& as_seen) {
+    auto last = as_seen;
+    // Nobody has seen it run on before it was gone: it was destroyed because it was saved.
+    if (last.state == xen::DomainState::gone && !last.reason && powered_.suspended)
+        last.reason = xen::ShutdownReason::suspend;
     if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
         end_engine();
     power_ = Power::off;
@@ -273,8 +281,13 @@ void GuestTpm::power_off(const xen::DomainLife& last) {
 
 Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
     const auto end = Clock::now() + suspend_patience;
-    while (manager_.fd() < 0 && !hold_again() && Clock::now() < end)
-        std::this_thread::sleep_for(manager_interval);
+    while (manager_.fd() < 0) {
+        auto held = hold_again();
+        if (!held && Clock::now() >= end)
+            return held;  // an engine that is told now ends without having stored it
+        if (!held)
+            std::this_thread::sleep_for(manager_interval);
+    }
     // One that has just started, and has not been heard yet, may have answered the guest already.
     return engine_->suspend(label);
 }
@@ -283,13 +296,17 @@ Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
 // this cannot be done, has a TPM in failure mode after its restore: it is told so now.
 bool GuestTpm::suspend(const xen::DomainLife& last) {
     std::string why;
-    if (!engine_ || power_ == Power::failed) {
+    if (last.ran_on) {
+        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
+    } else if (!engine_ && power_ == Power::off && life_ && resume_ == life_) {
+        spdlog::info("instance {} ({}): a vtpmd that has died was to suspend the TPM of domain {}",
+                     uuid_.to_string(), instance_.name, guest_.domain);
+        return true;
+    } else if (!engine_ || power_ == Power::failed) {
         why = "it was not at work";
     } else if (!life_) {
         why = "this life of the guest has no name of its own";
-    } else if (last.ran_on) {
-        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
-    } else if (const auto suspended = suspend_engine(*life_); !suspended) {
+    } else if (const auto suspended = label(*life_); !suspended) {
         why = log::printable(suspended.error().context);
     } else {
         spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
@@ -307,16 +324,22 @@ bool GuestTpm::suspend(const xen::DomainLife& last) {
     return false;
 }
 
-void GuestTpm::stop(const xen::DomainLife& last) {
+bool GuestTpm::stop(const xen::DomainLife& last) {
     if (engine_ && power_ != Power::failed) {
         const auto done = put_by(last);
-        if (done)
-            return give_up_engine();
-        spdlog::error("instance {} ({}): the TPM of domain {} could not be put by: {}",
-                      uuid_.to_string(), instance_.name, guest_.domain,
-                      log::printable(done.error().context));
+        if (done) {
+            give_up_engine();
+            return true;
+        }
+        spdlog::error(
+            "instance {} ({}): the TPM of domain {} could not be put by; its engine is left for "
+            "the next vtpmd: {}",
+            uuid_.to_string(), instance_.name, guest_.domain, log::printable(done.error().context));
+        engine_->leave();
+        return false;
     }
     end_engine();
+    return true;
 }
 
 // Under a label that is of no life's: the guest goes on, and so will the TPM, with the next vtpmd.
@@ -325,8 +348,16 @@ Result<void> GuestTpm::put_by(const xen::DomainLife& last) {
     if (::getrandom(&label, sizeof(label), 0) != sizeof(label))
         return fail_errno("getrandom", errno);
     label |= std::uint64_t{1} << 63U;
-    VTPM_CHECK(suspend_engine(label));
-    return record_.write(uuid_, PutBy{label, last.ran_on ? 0 : life_.value_or(0)});
+    if (last.ran_on)
+        powered_.life = 0;
+    return this->label(label);
+}
+
+// In the record first: whenever we die, the next vtpmd asks for what is in the vault.
+Result<void> GuestTpm::label(std::uint64_t label) {
+    powered_.label = label;
+    VTPM_CHECK(record_.write(powered_));
+    return suspend_engine(label);
 }
 
 void GuestTpm::end_engine() {

@@ -346,7 +346,8 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
                                        "it is)");
     }
     VTPM_CHECK(manager_.vault.check_usable(uuid));
-    VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()}));
+    VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()},
+                                        as_bytes(request.heir())));
     held_ = uuid;
     // Not worth refusing a guest for.
     if (const auto noted = manager_.vault.note("open", uuid); !noted)

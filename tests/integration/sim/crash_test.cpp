@@ -1,0 +1,451 @@
+// A vtpmd may die at any moment: its engine goes on, and the next vtpmd goes on with it.
+#include <openssl/evp.h>
+#include <signal.h>
+
+#include <future>
+#include <random>
+
+#include "bench.h"
+
+using namespace vtpm;
+using namespace vtpm::fakes;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::uint32_t pcr = 10;
+constexpr int stopped = 75 << 8;
+constexpr std::size_t digest_size = 32;
+
+// A guest that keeps a log of what it has put into its PCR.
+struct Recorder : Bench {
+    Recorder() { guest.serve_as_unit(); }
+
+    void begin() {
+        boot(guest);
+        expected = digest();
+        zero = expected;
+        extend();
+    }
+    Bytes digest() { return digest_of(guest); }
+    static Bytes digest_of(SimGuest& one) {
+        const Bytes answer = read_pcr(one, pcr);
+        return {answer.end() - digest_size, answer.end()};
+    }
+    void note(std::uint8_t filler) {
+        Bytes both = expected;
+        both.resize(2 * digest_size, filler);
+        ::EVP_Digest(both.data(), both.size(), expected.data(), nullptr, EVP_sha256(), nullptr);
+    }
+    void extend() {
+        const auto filler = static_cast<std::uint8_t>(++extends);
+        REQUIRE(run(guest, v20::pcr_extend(pcr, filler)) == success);
+        note(filler);
+    }
+    void kill_vtpmd() {
+        ::kill(guest.vtpmd().pid(), SIGKILL);
+        (void)guest.vtpmd().wait(10s);
+    }
+    void restart_vtpmd() {
+        kill_vtpmd();
+        guest.start_vtpmd();
+    }
+    Bytes expected;
+    Bytes zero;
+    unsigned extends = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a killed vtpmd's engine goes on, and the next vtpmd goes on with it") {
+    Recorder life;
+    life.begin();
+    REQUIRE(run(life.guest, v20::nv_define(32)) == success);
+    const pid_t engine = life.guest.engine_pid();
+    REQUIRE(engine > 0);
+    for (int round = 0; round < 3; ++round) {
+        life.kill_vtpmd();
+        CHECK(life.host.show(life.uuid).in_use());
+        life.extend();  // nobody but the engine is there
+        REQUIRE(run(life.guest, v20::nv_write(Bytes(32, 0x10))) == success);
+        life.guest.start_vtpmd();
+        life.extend();
+        CHECK(life.guest.engine_pid() == engine);
+    }
+    SECTION("through a reloaded driver") {
+        REQUIRE(life.guest.connect());
+        life.extend();
+        CHECK(life.guest.engine_pid() != engine);
+        life.restart_vtpmd();
+        life.extend();
+    }
+    SECTION("with its driver away") {
+        REQUIRE(life.guest.front().close(5s));
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(100ms);
+        REQUIRE(life.guest.connect());
+        life.extend();
+    }
+    SECTION("while the driver goes, and comes") {
+        life.kill_vtpmd();
+        REQUIRE(life.guest.offer());  // nobody answers yet
+        life.guest.start_vtpmd();
+        REQUIRE(life.host.xen().wait_for(SimXen::backend(5, 0) + "/state", "4"));
+        life.extend();
+    }
+    SECTION("through a restart in good order") {
+        REQUIRE(life.guest.service().ready());
+        life.guest.vtpmd().terminate();
+        REQUIRE(life.guest.vtpmd().wait(10s) == stopped);
+        life.guest.start_vtpmd();
+        life.extend();
+        life.restart_vtpmd();
+        life.extend();
+    }
+    SECTION("while the manager is killed as well") {
+        life.host.kill_manager();
+        life.kill_vtpmd();
+        life.guest.start_vtpmd();
+        life.extend();
+        std::thread admin([&] {
+            std::this_thread::sleep_for(200ms);
+            life.host.start_manager();
+        });
+        const auto code = run(life.guest, v20::nv_write(Bytes(32, 0x20)));
+        admin.join();
+        CHECK((code == success || code == nv_unavailable));
+        Bytes last;
+        for (int i = 0; i < 5000; ++i) {
+            if (run(life.guest, v20::nv_write(Bytes(32, 0x30))) == success)
+                break;
+            std::this_thread::sleep_for(1ms);
+        }
+        CHECK(read_nv(life.guest, 32) == Bytes(32, 0x30));
+        CHECK(life.guest.engine_pid() == engine);
+    }
+    SECTION("and is saved, and restored") {
+        life.kill_vtpmd();
+        life.guest.start_vtpmd();
+        const auto file = life.guest.save();
+        REQUIRE(file > 1);
+        SimGuest restored(life.host, 6, life.uuid);
+        restored.restore_from(file);
+        boot(restored);
+        CHECK(Recorder::digest_of(restored) == life.expected);
+        CHECK(restored.destroy());
+        return;
+    }
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+    CHECK(std::filesystem::is_empty(life.host.directory() / "run"));
+    CHECK_FALSE(life.host.show(life.uuid).in_use());
+    SimGuest again(life.host, 7, life.uuid);
+    boot(again);
+    CHECK(Recorder::digest_of(again) == life.zero);
+    CHECK(again.destroy());
+}
+
+TEST_CASE("what happened while no vtpmd was there is seen by the next") {
+    Recorder life;
+    life.begin();
+    const pid_t engine = life.guest.engine_pid();
+    life.kill_vtpmd();
+    auto& xen = life.host.xen();
+    SECTION("the guest was destroyed") {
+        xen.set_domain(5, "dying");
+        life.guest.start_vtpmd();
+        CHECK(life.guest.destroy());
+    }
+    SECTION("the guest and its device are gone altogether") {
+        xen.delete_nodes(5, 0);
+        xen.remove_domain(5);
+        life.guest.start_vtpmd();
+        CHECK(life.guest.vtpmd().wait(10s) == 0);
+    }
+    SECTION("the guest was saved") {
+        const auto file = xen.incarnation(5);
+        xen.set_domain(5, "shutdown 2");
+        xen.ask_removal(5, 0, true);
+        life.guest.start_vtpmd();
+        CHECK(life.guest.save() == file);
+        SimGuest restored(life.host, 6, life.uuid);
+        restored.restore_from(file);
+        boot(restored);
+        CHECK(Recorder::digest_of(restored) == life.expected);
+        CHECK(restored.destroy());
+    }
+    SECTION("its engine died") {
+        ::kill(engine, SIGKILL);
+        life.guest.start_vtpmd();
+        CHECK(run(life.guest, v20::pcr_read(pcr)) == failure_mode);
+        life.restart_vtpmd();
+        CHECK(run(life.guest, v20::pcr_read(pcr)) == failure_mode);
+        REQUIRE(life.guest.connect());
+        CHECK(run(life.guest, v20::pcr_read(pcr)) == failure_mode);
+        CHECK(life.guest.destroy());
+    }
+    CHECK(std::filesystem::is_empty(life.host.directory() / "run"));
+    CHECK_FALSE(life.host.show(life.uuid).in_use());
+    const auto left = status_line(engine, "State");  // a zombie is ours to reap
+    CHECK((left.empty() || left.starts_with("Z")));
+    SimGuest again(life.host, 7, life.uuid);
+    boot(again);
+    CHECK(Recorder::digest_of(again) == life.zero);
+    CHECK(again.destroy());
+}
+
+// One that is stopped says nothing, as in the middle of a long command, and then all at once.
+TEST_CASE("an engine that was busy for two vtpmds goes on under the third") {
+    Recorder life;
+    life.begin();
+    pid_t engine = life.guest.engine_pid();
+    SECTION("both have asked where it stands") {
+        ::kill(engine, SIGSTOP);
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(500ms);
+        life.restart_vtpmd();
+        REQUIRE(life.guest.service().ready());
+        ::kill(engine, SIGCONT);
+    }
+    SECTION("and was told to let go of the ring") {
+        ::kill(engine, SIGSTOP);
+        auto closed = std::async(std::launch::async,
+                                 [&] { return life.guest.front().close(15s).has_value(); });
+        std::this_thread::sleep_for(500ms);
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(3s);  // it has given up asking
+        ::kill(engine, SIGCONT);
+        REQUIRE(closed.get());
+        REQUIRE(life.guest.connect());
+        engine = life.guest.engine_pid();
+    }
+    SECTION("and was told to hand over") {
+        REQUIRE(life.guest.front().close(5s));
+        ::kill(engine, SIGSTOP);
+        REQUIRE(life.guest.offer());
+        std::this_thread::sleep_for(500ms);
+        life.restart_vtpmd();
+        std::this_thread::sleep_for(3s);  // it has given up asking
+        ::kill(engine, SIGCONT);
+        REQUIRE(life.host.xen().wait_for(SimXen::backend(5, 0) + "/state", "4", 10s));
+        engine = life.guest.engine_pid();
+    }
+    life.extend();
+    life.extend();
+    CHECK(life.guest.engine_pid() == engine);
+    CHECK(life.digest() == life.expected);
+    REQUIRE(life.guest.connect());
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+    CHECK_FALSE(life.host.show(life.uuid).in_use());
+}
+
+TEST_CASE("a vtpmd that cannot put its TPM by leaves the engine for the next") {
+    Recorder life;
+    life.begin();
+    const pid_t engine = life.guest.engine_pid();
+    REQUIRE(life.guest.service().ready());
+    life.host.kill_manager();
+    life.guest.vtpmd().terminate();
+    REQUIRE(life.guest.vtpmd().wait(10s) == 1 << 8);
+    life.extend();
+    life.host.start_manager();
+    life.guest.start_vtpmd();
+    life.extend();
+    CHECK(life.guest.engine_pid() == engine);
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+}
+
+TEST_CASE("systemctl stop ends the engine of a vtpmd that was killed") {
+    Recorder life;
+    life.begin();
+    const pid_t engine = life.guest.engine_pid();
+    life.kill_vtpmd();
+    life.guest.service().forget();
+    for (int i = 0; i < 5000 && life.host.show(life.uuid).in_use(); ++i)
+        std::this_thread::sleep_for(1ms);
+    CHECK_FALSE(life.host.show(life.uuid).in_use());
+    life.guest.start_vtpmd();
+    CHECK(run(life.guest, v20::pcr_read(pcr)) == failure_mode);
+    CHECK(life.guest.engine_pid() != engine);
+    CHECK(life.guest.destroy());
+}
+
+TEST_CASE("while an engine outlives its vtpmd, only the heir gets the instance") {
+    Recorder life;
+    life.begin();
+    const pid_t engine = life.guest.engine_pid();
+    life.kill_vtpmd();
+    // One of the same name that does not have what systemd keeps, and another guest.
+    Child stranger(life.host.doorman_command("5-0"), SimHost::environment());
+    SimGuest other(life.host, 6, life.uuid);
+    other.plug();
+    other.start_vtpmd();
+    CHECK_FALSE(other.announced());
+    CHECK(other.refusal().find("in use") != std::string::npos);
+    life.extend();
+    REQUIRE(run(life.guest, v20::nv_define(32)) == success);
+    // It has been refused, and tries again; it neither ended nor has an engine.
+    CHECK_FALSE(stranger.wait(0ms));
+    CHECK(children_of(stranger.pid()).empty());
+    CHECK(life.guest.engine_pid() == engine);
+    stranger.kill();
+    life.guest.start_vtpmd();
+    life.extend();
+    CHECK(life.guest.engine_pid() == engine);
+    CHECK(life.digest() == life.expected);
+    CHECK(other.destroy());
+    CHECK(life.guest.destroy());
+}
+
+TEST_CASE("vtpmd is killed again and again under a guest that keeps a log") {
+    Recorder life;
+    life.begin();
+    REQUIRE(run(life.guest, v20::nv_define(32)) == success);
+    std::minstd_rand random(7);
+    std::atomic<bool> over = false;
+    std::atomic<unsigned> kills = 0;
+    std::thread killer([&] {
+        while (!over) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(random() % 120));
+            life.restart_vtpmd();
+            ++kills;
+        }
+    });
+    const auto end = std::chrono::steady_clock::now() + 4s;
+    unsigned writes = 0;
+    while (std::chrono::steady_clock::now() < end) {
+        life.extend();
+        if (life.extends % 8 == 0) {
+            const auto filler = static_cast<std::uint8_t>(++writes);
+            REQUIRE(run(life.guest, v20::nv_write(Bytes(32, filler))) == success);
+            REQUIRE(read_nv(life.guest, 32) == Bytes(32, filler));
+        }
+    }
+    over = true;
+    killer.join();
+    CHECK(kills > 10);
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+    CHECK_FALSE(life.host.show(life.uuid).in_use());
+}
+
+namespace {
+
+// As Restart=on-failure: until the guest is gone.
+class Keeper {
+  public:
+    explicit Keeper(SimGuest& guest) : guest_(guest), thread_([this] { keep(); }) {}
+    Keeper(const Keeper&) = delete;
+    Keeper& operator=(const Keeper&) = delete;
+    ~Keeper() {
+        over_ = true;
+        thread_.join();
+    }
+    bool killed() const { return killed_; }
+    // The guest is gone, and the last vtpmd with it.
+    bool ended() const {
+        for (int i = 0; i < 10000 && !ended_; ++i)
+            std::this_thread::sleep_for(1ms);
+        return ended_;
+    }
+
+  private:
+    void keep() {
+        while (!over_) {
+            const auto ended = guest_.vtpmd().wait(1ms);
+            if (!ended)
+                continue;
+            if (*ended == 0) {
+                ended_ = true;
+                return;
+            }
+            killed_ = true;
+            guest_.start_vtpmd();
+        }
+    }
+    SimGuest& guest_;
+    std::atomic<bool> over_ = false;
+    std::atomic<bool> killed_ = false;
+    std::atomic<bool> ended_ = false;
+    std::thread thread_;
+};
+
+// What a vtpmd does to the world, and what it learns of it.
+constexpr std::string_view calls =
+    "sendmsg,sendto,recvmsg,recvfrom,read,write,writev,clone3,openat,rename,unlink,close,poll,"
+    "wait4";
+
+enum class Outcome { went_on, failed, not_reached };
+
+// A short life with a vtpmd that dies at its Nth call. What the PCR was told it says, or nothing.
+Outcome live(Bench& bench, xen::DomainId domain, unsigned call) {
+    SimGuest guest(bench.host, domain, bench.uuid);
+    guest.serve_as_unit();
+    guest.plug();
+    guest.start_vtpmd(
+        {"strace", "-D", "-o", "/dev/null", "-e", "trace=" + std::string(calls), "-e",
+         "inject=" + std::string(calls) + ":signal=KILL:when=" + std::to_string(call)});
+    bool failed = false;
+    std::optional<Keeper> keeper(guest);
+    REQUIRE(guest.announced());
+    REQUIRE(guest.connect());
+    for (int round = 0; round < 3; ++round) {
+        const Bytes answer = guest.transmit(v20::pcr_read(pcr));
+        const Bytes digest(answer.end() - digest_size, answer.end());
+        const bool is_zero = digest == Bytes(digest_size, 0);
+        failed = failed || code_of(answer) == failure_mode;
+        CHECK((failed ? code_of(answer) == failure_mode : is_zero == (round == 0)));
+        const auto extended = run(guest, v20::pcr_extend(pcr, 0x11));
+        CHECK((extended == success || extended == failure_mode));
+        if (round < 2)
+            REQUIRE(guest.connect());
+    }
+    const auto file = bench.host.xen().incarnation(domain);
+    bench.host.xen().set_domain(domain, "shutdown 2");
+    bench.host.xen().ask_removal(domain, 0, true);
+    REQUIRE(bench.host.xen().wait_for(SimXen::backend(domain, 0) + "/state", "6", 10s));
+    bench.host.xen().delete_nodes(domain, 0);
+    const bool killed = keeper->killed();
+    REQUIRE(keeper->ended());
+    keeper.reset();
+    bench.host.xen().remove_domain(domain);
+    CHECK_FALSE(bench.host.show(bench.uuid).in_use());
+
+    SimGuest restored(bench.host, domain + 1, bench.uuid);
+    restored.restore_from(file);
+    boot(restored);
+    const Bytes answer = restored.transmit(v20::pcr_read(pcr));
+    if (code_of(answer) == success) {
+        CHECK_FALSE(failed);
+        CHECK(Bytes(answer.end() - digest_size, answer.end()) != Bytes(digest_size, 0));
+    } else {
+        CHECK(code_of(answer) == failure_mode);
+        failed = true;
+    }
+    CHECK(restored.destroy());
+    return failed ? Outcome::failed : killed ? Outcome::went_on : Outcome::not_reached;
+}
+
+}  // namespace
+
+// VTPM_TEST_STRIDE=1: at each call; else at a sample of them.
+TEST_CASE("a vtpmd that is killed at any call leaves a TPM that goes on, or one in failure mode") {
+    Bench bench;
+    const char* const wish = std::getenv("VTPM_TEST_STRIDE");
+    const unsigned stride = wish != nullptr ? static_cast<unsigned>(std::atoi(wish)) : 12;
+    unsigned went_on = 0;
+    unsigned failed = 0;
+    unsigned not_reached = 0;  // in a row
+    xen::DomainId domain = 100;
+    for (unsigned call = 60; not_reached < 3; call += stride, domain += 2) {
+        INFO("killed at call " << call);
+        const auto outcome = live(bench, domain, call);
+        not_reached = outcome == Outcome::not_reached ? not_reached + 1 : 0;
+        went_on += outcome == Outcome::went_on ? 1 : 0;
+        failed += outcome == Outcome::failed ? 1 : 0;
+    }
+    WARN(went_on << " went on, " << failed << " in failure mode");
+    CHECK(went_on > 9 * failed);
+}
