@@ -2,6 +2,7 @@
 #include "engine_process.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include <catch2/catch.hpp>
@@ -89,6 +90,7 @@ std::uint64_t question_to(wire::Channel& engine) {
 // An engine's end of its order channel, in our hands, and its next vtpmd's.
 struct Adopted {
     Adopted() {
+        ::signal(SIGPIPE, SIG_IGN);  // as vtpmd does
         auto ends = stream_socket_pair().value();
         auto manager = stream_socket_pair().value();
         auto other = EngineProcess::start("/bin/cat", {7, 0}, {7, 8, 12}, std::move(manager.first),
