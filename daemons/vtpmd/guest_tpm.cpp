@@ -1,5 +1,6 @@
 #include "guest_tpm.h"
 
+#include <poll.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -281,6 +282,10 @@ void GuestTpm::power_off(const xen::DomainLife& as_seen) {
 
 Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
     const auto end = Clock::now() + suspend_patience;
+    // It may have gone in the same moment as the order to stop came, as when both are restarted.
+    pollfd manager{manager_.fd(), POLLIN, 0};
+    if (::poll(&manager, 1, 0) > 0)
+        on_manager();
     while (manager_.fd() < 0) {
         auto held = hold_again();
         if (!held && Clock::now() >= end)
