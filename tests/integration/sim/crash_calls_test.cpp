@@ -1,4 +1,4 @@
-// A vtpmd that is killed at any system call: what its guest's TPM remembers is right, or it says nothing.
+// A vtpmd that is killed at any system call: what its TPM remembers is right, or it says nothing.
 #include <cstdlib>
 #include <string_view>
 
