@@ -1,4 +1,4 @@
-// AdminSession's part about groups, who approves their boots, and the journal.
+// AdminSession's part about groups, who approves their boots, new keys, and the journal.
 #include "admin_session.h"
 #include "key_keeper.h"
 #include "translate.h"

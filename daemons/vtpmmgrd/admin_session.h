@@ -46,7 +46,6 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> status_with_keys_kept();
     Result<Answer> recover(const SecretBytes& recovery_key);
     Result<Answer> unlock(const SecretBytes& recovery_key);
-    Result<Answer> rotate(const wire::proto::Rotate& request);
     Result<Answer> open(const wire::proto::Open& request);
     Result<Answer> attach_engine(const wire::proto::AttachEngine& request);
     Result<Answer> tell_power(const wire::proto::TellPower& request);
@@ -62,6 +61,7 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> approve(const wire::proto::Approve& request);
     Result<Answer> approvals();
     Result<Answer> revoke(const wire::proto::Revoke& request);
+    Result<Answer> rotate(const wire::proto::Rotate& request);
     Result<Answer> log(const wire::proto::Log& request);
 
     // admin_transfer.cpp

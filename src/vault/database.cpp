@@ -218,12 +218,14 @@ Result<void> Database::check() {
     return {};
 }
 
-Result<void> Database::writable() const {
+// Where the kernel does not say, the write itself or its sync will.
+bool Database::read_only() const {
     struct statvfs found {};
-    if (::statvfs(sqlite3_db_filename(database_.get(), "main"), &found) != 0)
-        return fail(Errc::io, NextAction::retry_later,
-                    "the file system of vault.db cannot be asked");
-    if ((found.f_flag & ST_RDONLY) != 0)
+    return ::fstatvfs(directory_.get(), &found) == 0 && (found.f_flag & ST_RDONLY) != 0;
+}
+
+Result<void> Database::check_writable() const {
+    if (read_only())
         return fail(Errc::io, NextAction::retry_later, "the file system of vault.db is read-only");
     return {};
 }
@@ -232,7 +234,7 @@ Result<void> Database::writable() const {
 // and we have in memory is good for nothing now: the next start reads what is on the disk. Nobody
 // was told yet that anything is durable.
 void Database::end_if_not_synced() const {
-    if (writable())
+    if (!read_only())
         return;
     std::fputs("vault.db: its file system became read-only during a commit; starting anew\n",
                stderr);
@@ -240,7 +242,7 @@ void Database::end_if_not_synced() const {
 }
 
 Result<void> Database::checkpoint(int mode) {
-    VTPM_CHECK(writable());
+    VTPM_CHECK(check_writable());
     int pages = 0;
     int copied = 0;
     const int code = sqlite3_wal_checkpoint_v2(database_.get(), nullptr, mode, &pages, &copied);
@@ -301,6 +303,7 @@ Result<void> Database::erase_log() {
     constexpr std::int64_t head = 32;
     VTPM_CHECK(log.fill(0, std::min(end, head)));
     VTPM_CHECK(log.fill(0, end));
+    end_if_not_synced();
     zeros_are_synced_ = true;
     return {};
 }
@@ -336,7 +339,7 @@ Result<Fd> Database::copy() {
 }
 
 Result<Transaction> Transaction::begin(Database& database) {
-    VTPM_CHECK(database.writable());
+    VTPM_CHECK(database.check_writable());
     VTPM_CHECK(database.begin_->run());
     return Transaction(database);
 }

@@ -105,11 +105,6 @@ class Database {
     // A whole copy as of now, without free pages and without a log, in memory.
     Result<Fd> copy();
 
-    // Errc::io while the file system is read-only. ext4 can become so with files open for writing
-    // (an emergency remount, sysrq-u): it then still takes bytes that go over others, but fsync
-    // answers 0 and writes nothing.
-    Result<void> writable() const;
-
     bool in_transaction() const { return sqlite3_get_autocommit(database_.get()) == 0; }
 
   private:
@@ -119,12 +114,16 @@ class Database {
     Database() = default;
     Result<void> configure();
     Result<void> checkpoint(int mode);
+    // ext4 can become read-only with files open for writing (an emergency remount, sysrq-u): it
+    // then still takes bytes that go over others, but fsync answers 0 and writes nothing.
+    bool read_only() const;
+    Result<void> check_writable() const;
     void end_if_not_synced() const;
     Result<LogFile> log_file();
     Result<void> check_in_place();
 
     friend class Transaction;
-    Fd directory_;
+    Fd directory_;  // not the file: a POSIX lock goes with any descriptor of it that is closed
     std::unique_ptr<sqlite3, Close> database_;
     std::optional<Statement> begin_;
     std::optional<Statement> commit_;

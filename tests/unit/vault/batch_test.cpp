@@ -261,3 +261,16 @@ TEST_CASE("sync is under the row's MAC") {
     f.reopen_unlocked();
     CHECK(error_of(f.vault->load(a)) == Errc::corrupt);
 }
+
+// What is asked of the file system is asked of the one that is open, not of a name.
+TEST_CASE("a store in a directory that got another name is done") {
+    Fixture f;
+    f.set_up();
+    const Uuid uuid = f.made("web1");
+    const auto elsewhere = f.temporary.path() / "elsewhere";
+    fs::rename(f.directory(), elsewhere);
+    const auto done = f.vault->store(uuid, 0, permanent("state"));
+    fs::rename(elsewhere, f.directory());
+    REQUIRE(fine(done));
+    CHECK(f.loaded(uuid) == "state");
+}
