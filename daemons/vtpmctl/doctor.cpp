@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <ctime>
+#include <filesystem>
 #include <initializer_list>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "group_commands.h"
 #include "presentation.h"
@@ -33,8 +35,8 @@ bool exists_any(std::initializer_list<const char*> paths) {
     return false;
 }
 
-std::string first_line(const char* path) {
-    const auto content = read_file(path, 4096);
+std::string first_line(const std::string& path) {
+    const auto content = read_file(path.c_str(), 4096);
     if (!content)
         return "";
     const std::string text(content->begin(), content->end());
@@ -62,17 +64,31 @@ void examine_xen(Findings& findings) {
           "xenstored has its socket", "xenstored does not run; try: systemctl start xenstored");
 }
 
+// "tpm0", or under which number the kernel has the chip after its driver has found it anew.
+std::string chip_name() {
+    std::error_code unknown;
+    for (std::filesystem::directory_iterator entry("/sys/class/tpm", unknown), end;
+         !unknown && entry != end; entry.increment(unknown)) {
+        std::error_code none;
+        if (std::filesystem::exists(entry->path() / "device", none))
+            return entry->path().filename().string();
+    }
+    return "tpm0";
+}
+
 void examine_chip(Findings& findings) {
-    if (!exists("/dev/tpm0")) {
+    const std::string name = chip_name();
+    if (!exists("/dev/" + name)) {
         check(findings, false, "chip", "",
-              "no /dev/tpm0: switch the TPM on in the firmware's set-up; look at: dmesg | grep -i "
-              "tpm");
+              "no /dev/" + name +
+                  ": switch the TPM on in the firmware's set-up; look at: dmesg | grep -i tpm");
         return;
     }
-    const auto major = first_line("/sys/class/tpm/tpm0/tpm_version_major");
+    const auto major = first_line("/sys/class/tpm/" + name + "/tpm_version_major");
     check(findings, true, "chip",
-          major != "1" ? "/dev/tpm0 is there, TPM 2.0"
-                       : "/dev/tpm0 is there, a TPM 1.2: see HOSTS WITH A TPM 1.2 in vtpmctl(8)",
+          "/dev/" + name +
+              (major != "1" ? " is there, TPM 2.0"
+                            : " is there, a TPM 1.2: see HOSTS WITH A TPM 1.2 in vtpmctl(8)"),
           "");
 }
 

@@ -8,6 +8,7 @@
 #include "nv_index.h"
 #include "sealing.h"
 #include "storage_root_key.h"
+#include "vtpm/chip/kernel_devices.h"
 #include "vtpm/chip/policy.h"
 
 namespace vtpm::chip {
@@ -37,7 +38,7 @@ Result<EsysConnection*> EsysChip::connection() {
     if (connection_ && connection_->broken())
         connection_.reset();
     if (!connection_) {
-        VTPM_TRY(connection_, EsysConnection::open(tcti_));
+        VTPM_TRY(connection_, EsysConnection::open(present_tcti(tcti_)));
     }
     return connection_.get();
 }

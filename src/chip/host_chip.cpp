@@ -1,31 +1,8 @@
 #include "vtpm/chip/host_chip.h"
 
-#include "vtpm/base/fd.h"
+#include "vtpm/chip/kernel_devices.h"
 
 namespace vtpm::chip {
-
-// tpm2-tss asks a device something of its own before we can, and does not take the answer of a
-// TPM 1.2 for one.
-std::optional<Generation> generation_by_kernel(const std::string& tcti,
-                                               const std::filesystem::path& devices) {
-    constexpr std::string_view prefix = "device:";
-    if (!tcti.starts_with(prefix))
-        return std::nullopt;
-    std::string name = std::filesystem::path(tcti.substr(prefix.size())).filename().string();
-    if (name.starts_with("tpmrm"))
-        name.erase(3, 2);
-    const auto text = read_file((devices / name / "tpm_version_major").c_str(), 4096);
-    if (!text || text->empty() || (text->size() > 1 && (*text)[1] != '\n'))
-        return std::nullopt;
-    switch (text->front()) {
-        case '1':
-            return Generation::tpm_1_2;
-        case '2':
-            return Generation::tpm_2_0;
-        default:
-            return std::nullopt;
-    }
-}
 
 HostChip::HostChip(const std::string& tcti, std::string tpm12_owner_file)
     : tcti_(tcti), esys_(tcti), tpm12_(tcti, std::move(tpm12_owner_file)) {}
@@ -33,7 +10,7 @@ HostChip::HostChip(const std::string& tcti, std::string tpm12_owner_file)
 Result<Chip*> HostChip::chip() {
     if (is_ != nullptr)
         return is_;
-    auto generation = generation_by_kernel(tcti_);
+    auto generation = generation_by_kernel(present_tcti(tcti_));
     if (!generation) {
         auto asked = esys_.generation();
         const bool there = asked || (asked.error().code != Errc::unavailable &&

@@ -7,6 +7,7 @@
 #include "tpm12_connection.h"
 #include "tpm12_ownership.h"
 #include "tpm12_sealing.h"
+#include "vtpm/chip/kernel_devices.h"
 
 namespace vtpm::chip {
 namespace {
@@ -82,7 +83,7 @@ Result<Tpm12Connection*> Tpm12Chip::connection() {
         connection_.reset();
     if (!connection_) {
         proved_ = false;
-        VTPM_TRY(connection_, Tpm12Connection::open(tcti_));
+        VTPM_TRY(connection_, Tpm12Connection::open(present_tcti(tcti_)));
     }
     return connection_.get();
 }

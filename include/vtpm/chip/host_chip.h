@@ -5,18 +5,12 @@
 // first call. One thread.
 #pragma once
 
-#include <filesystem>
-#include <optional>
 #include <string>
 
 #include "vtpm/chip/esys_chip.h"
 #include "vtpm/chip/tpm12_chip.h"
 
 namespace vtpm::chip {
-
-// What the kernel says of the device behind `tcti`; none if it is no device, or does not say.
-std::optional<Generation> generation_by_kernel(
-    const std::string& tcti, const std::filesystem::path& devices = "/sys/class/tpm");
 
 class HostChip : public Chip {
   public:

@@ -265,26 +265,6 @@ TEST_CASE("an owner with an authorization value of his own") {
     CHECK(code_of(chip->define_cell(auth, tag)) == Errc::malformed);
 }
 
-TEST_CASE("the kernel knows the generation of a device") {
-    const TemporaryDirectory place;
-    const auto say = [&](const std::string& device, const std::string& text) {
-        std::filesystem::create_directories(place.path() / device);
-        std::ofstream(place.path() / device / "tpm_version_major") << text;
-    };
-    say("tpm0", "1\n");
-    say("tpm1", "2\n");
-    say("tpm2", "12\n");
-    const auto of = [&](const std::string& tcti) {
-        return generation_by_kernel(tcti, place.path());
-    };
-    CHECK(of("device:/dev/tpm0") == Generation::tpm_1_2);
-    CHECK(of("device:/dev/tpm1") == Generation::tpm_2_0);
-    CHECK(of("device:/dev/tpmrm1") == Generation::tpm_2_0);
-    CHECK_FALSE(of("device:/dev/tpm2"));
-    CHECK_FALSE(of("device:/dev/tpm3"));
-    CHECK_FALSE(of("swtpm:path=/dev/tpm0"));
-}
-
 TEST_CASE("the host's chip is of the generation that it answers in") {
     const TemporaryDirectory place;
     SECTION("1.2") {
