@@ -155,6 +155,7 @@ class Sockets(rig.RigTest):
         # "before" may have counted a connection that vtpmctl had just closed.
         rig.eventually(lambda: len(list(descriptors.iterdir())) <= before)
 
+    @unittest.skipIf(rig.SANITIZED, "the runtime asks by a pipe whether it may look at an object; without one it may not")
     def test_more_connections_than_descriptors(self):
         pid = self.manager.process.pid
         subprocess.run(["prlimit", "--pid", str(pid), "--nofile=64:64"], check=True)

@@ -38,10 +38,15 @@ class User {
     }
 
     // False: the TPM has refused, as it should when it cannot be made durable.
-    bool write() {
+    bool write() { return wrote(try_write()); }
+    // The two halves of write(), since an assertion belongs to the test's thread.
+    Bytes try_write() {
         attempted_ = static_cast<std::uint8_t>(attempted_ + 1);
         const Bytes value(size, attempted_);
-        const auto code = run(*guest_, old() ? v12::nv_write(value) : v20::nv_write(value));
+        return guest_->transmit(old() ? v12::nv_write(value) : v20::nv_write(value));
+    }
+    bool wrote(const Bytes& answer) {
+        const auto code = code_of(answer);
         if (code == success)
             acknowledged_ = attempted_;
         else

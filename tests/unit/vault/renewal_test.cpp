@@ -153,7 +153,8 @@ TEST_CASE("a new group's key is handed over before the group is there") {
     CHECK(restarted.opens_with(f.for_successor));
 }
 
-TEST_CASE("a chip that fails at any call of a renewal: the old or the new, and no index too many") {
+TEST_CASE("a chip that fails at any call of a renewal: the old or the new, and no index too many",
+          "[every]") {
     for (int kind = 0; kind < Full::kinds; ++kind) {
         bool undisturbed = false;
         for (int nth = 1; !undisturbed; ++nth) {

@@ -88,7 +88,7 @@ void judge_all(const Prepared& p, fakes::FakeChip& chip, Outcome& outcome) {
 
 }  // namespace
 
-TEST_CASE("every byte of the database flipped, one at a time") {
+TEST_CASE("every byte of the database flipped, one at a time", "[every]") {
     // In memory: this opens the vault some ten thousand times.
     ::setenv("VTPM_TEST_DIRECTORY", "/dev/shm", 1);
     Prepared p;
