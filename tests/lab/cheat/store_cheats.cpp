@@ -88,6 +88,7 @@ void entries(Cheater& guest, Milliseconds time, Tally& tally) {
     constexpr std::uint16_t none = 0;
     constexpr std::uint16_t permit = 1;
     constexpr std::uint16_t read_only = permit | 4;
+    constexpr Milliseconds patience = std::chrono::seconds(10);
     const auto other = guest.grants().grant(0, Access::read_write);
     if (!other)
         throw std::runtime_error(other.error().context);
@@ -99,10 +100,14 @@ void entries(Cheater& guest, Milliseconds time, Tally& tally) {
                                 Entry{permit, 0, true}, Entry{read_only, 0, false}}) {
             guest.connect();
             const auto ref = guest.grants().ref();
+            // An engine that had not mapped it yet could not do so any more.
+            if (guest.transmit(tpm_commands::v20::get_random(16)).empty())
+                throw std::runtime_error("no answer before the lie");
             required(write_entry(ref, lie.flags, lie.peer, lie.other_page ? *other : ref));
             for (int i = 0; i < 20; ++i) {
                 guest.ring();
-                unanswered += guest.transmit(tpm_commands::v20::get_random(16)).empty() ? 1U : 0U;
+                unanswered +=
+                    guest.transmit(tpm_commands::v20::get_random(16), patience).empty() ? 1U : 0U;
             }
             // The engine lets go of a grant that is not there any more.
             required(guest.device().close(std::chrono::seconds(60)));
