@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "failed_tpm.h"
+#include "handed_over_state.h"
 #include "suspended_state.h"
 #include "vtpm/base/log.h"
 #include "vtpm/engine/libtpms_engine.h"
@@ -21,9 +22,11 @@ using wire::proto::Report;
 constexpr std::chrono::seconds order_time{30};
 // A guest that never pauses must not keep vtpmd from being heard.
 constexpr std::chrono::milliseconds ring_turn{50};
-// How long one command waits for a manager that is being restarted. A guest gives a short command
-// of TPM 1.2 2 s.
-constexpr std::chrono::milliseconds channel_patience{1500};
+// How long one command waits for a manager that is being restarted. A guest's driver gives a short
+// command of TPM 1.2 2 s, and one of TPM 2.0, which xen-tpmfront does not know, two minutes.
+constexpr std::chrono::milliseconds patience_of(tpm::Version version) {
+    return std::chrono::milliseconds(version == tpm::Version::v1_2 ? 1500 : 30'000);
+}
 // And how long nobody is served because a manager that is back takes what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
 
@@ -37,7 +40,8 @@ Service::Service(Ring ring, wire::Channel& doorman, StateClient& state)
 Result<void> Service::run() {
     VTPM_CHECK(power_on());
     // A command may have been on the page before the event channel was bound.
-    VTPM_CHECK(serve_ring());
+    if (!ended_)
+        VTPM_CHECK(serve_ring());
     while (!ended_)
         VTPM_CHECK(put_off_ ? obey() : wait());
     return {};
@@ -46,9 +50,13 @@ Result<void> Service::run() {
 Result<void> Service::power_on() {
     VTPM_TRY(auto frame, doorman_.receive(order_time));
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
+    // Its vtpmd has died before it could order it. We are of no use to the next one.
+    if (order.has_describe())
+        return describe(order.describe());
     if (!order.has_power_on())
         return fail(Errc::malformed, "the first order must be PowerOn");
     VTPM_TRY(const auto version, tpm::version_from_number(order.power_on().tpm()));
+    version_ = version;
     if (order.power_on().failed()) {
         fail_tpm(version);
         return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
@@ -58,8 +66,20 @@ Result<void> Service::power_on() {
         fail_tpm(version);
         return report_failure(started.error());
     }
+    ready_ = true;
     Report report;
     *report.mutable_ready() = *started;
+    return doorman_.send(report);
+}
+
+Result<void> Service::describe(const wire::proto::Describe& question) {
+    Report report;
+    auto& standing = *report.mutable_standing();
+    standing.set_powered(tpm_ != nullptr);
+    standing.set_ready(ready_);
+    standing.set_quiesced(!serving_);
+    standing.set_question(question.question());
+    ended_ = tpm_ == nullptr;
     return doorman_.send(report);
 }
 
@@ -77,6 +97,9 @@ Result<wire::proto::Ready> Service::start_tpm(tpm::Version version,
     }
     if (manufacture && !volatile_state.empty()) {
         return fail(Errc::corrupt, "volatile state for an instance that was never stored");
+    }
+    if (!order.resume() && !volatile_state.empty()) {
+        VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
     }
     tpm_ = std::make_unique<engine::LibtpmsEngine>();
     VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
@@ -174,6 +197,8 @@ Result<void> Service::obey() {
             return power_off();
         case Order::kAttach:
             return attach(std::move(frame.descriptor));
+        case Order::kDescribe:
+            return describe(order.describe());
         default:
             return fail(Errc::malformed, "an order of no known kind");
     }
@@ -194,23 +219,30 @@ Result<void> Service::attach(Fd socket) {
 std::optional<Fd> Service::await_channel() {
     if (!serving_ || waited_ || put_off_)
         return std::nullopt;
-    pollfd wanted{doorman_.fd(), POLLIN, 0};
-    if (::poll(&wanted, 1, static_cast<int>(channel_patience.count())) <= 0) {
-        waited_ = true;
-        return std::nullopt;
+    const auto end = std::chrono::steady_clock::now() + patience_of(version_);
+    for (;;) {
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+        pollfd wanted{doorman_.fd(), POLLIN, 0};
+        if (left.count() <= 0 || ::poll(&wanted, 1, static_cast<int>(left.count())) <= 0) {
+            waited_ = true;
+            return std::nullopt;
+        }
+        auto frame = doorman_.receive_with_descriptor(order_time);
+        if (!frame)
+            return std::nullopt;  // and so will be the next order, which ends us
+        const auto order = wire::parse<Order>(*frame);
+        if (order && order->has_describe() && describe(order->describe()))
+            continue;  // vtpmd has died as well, and the next one brings the channel
+        if (!order || !order->has_attach()) {
+            put_off_ = std::move(*frame);
+            return std::nullopt;
+        }
+        Report report;
+        report.mutable_attached();
+        (void)doorman_.send(report);
+        return std::move(frame->descriptor);
     }
-    auto frame = doorman_.receive_with_descriptor(order_time);
-    if (!frame)
-        return std::nullopt;  // and so will be the next order, which ends us
-    const auto order = wire::parse<Order>(*frame);
-    if (!order || !order->has_attach()) {
-        put_off_ = std::move(*frame);
-        return std::nullopt;
-    }
-    Report report;
-    report.mutable_attached();
-    (void)doorman_.send(report);
-    return std::move(frame->descriptor);
 }
 
 // The lasting state must be on the disk before the next engine loads it.
@@ -225,7 +257,7 @@ Result<void> Service::hand_over() {
         return report_failure(committed.error());
     Report report;
     report.mutable_handed_over();
-    return doorman_.send(report, state->view());
+    return doorman_.send(report, handed_over_state(state_.sequence(), *state).view());
 }
 
 Result<void> Service::suspend(std::uint64_t life) {

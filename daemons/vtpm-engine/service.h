@@ -33,6 +33,7 @@ class Service {
 
   private:
     Result<void> power_on();
+    Result<void> describe(const wire::proto::Describe& question);
     Result<wire::proto::Ready> start_tpm(tpm::Version version, const wire::proto::PowerOn& order,
                                          SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);
@@ -51,6 +52,8 @@ class Service {
     wire::Channel& doorman_;
     StateClient& state_;
     std::unique_ptr<engine::Engine> tpm_;
+    bool ready_ = false;  // it is no FailedTpm
+    tpm::Version version_ = tpm::Version::v1_2;
     std::unique_ptr<CommandServer> server_;
     bool serving_ = true;      // the ring is there
     bool look_again_ = false;  // the guest may have another command on the page

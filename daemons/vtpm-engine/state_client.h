@@ -47,6 +47,8 @@ class StateClient {
 
     // Goes on with this channel, and commits what is owed.
     Result<void> attach(Fd socket, Patience patience);
+    // Of the state that the vault has last acknowledged.
+    std::uint64_t sequence() const { return sequence_; }
 
   private:
     void remember(std::vector<engine::StateBlob> changes);

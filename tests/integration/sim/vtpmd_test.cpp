@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t pcr = 10;
 const Bytes value(32, 0x5A);
+constexpr int stopped = 75 << 8;  // waitpid's word for how vtpmd ends when it is told to
 
 void store_value(SimGuest& guest) {
     REQUIRE(run(guest, v20::nv_define(32)) == success);
@@ -88,7 +89,7 @@ TEST_CASE("a vtpmd that is restarted goes on with the guest's TPM") {
     REQUIRE(run(bench.guest, v20::pcr_extend(pcr, 0xA5)) == success);
     const auto restart = [&](SimGuest& guest) {
         guest.vtpmd().terminate();
-        REQUIRE(guest.vtpmd().wait(10s) == 0);
+        REQUIRE(guest.vtpmd().wait(10s) == stopped);
         guest.start_vtpmd();
     };
     for (int round = 0; round < 2; ++round) {
@@ -125,7 +126,7 @@ TEST_CASE("a vtpmd that is restarted goes on with the guest's TPM") {
     }
     SECTION("the guest is gone meanwhile, and created anew") {
         bench.guest.vtpmd().terminate();
-        REQUIRE(bench.guest.vtpmd().wait(10s) == 0);
+        REQUIRE(bench.guest.vtpmd().wait(10s) == stopped);
         bench.host.xen().delete_nodes(5, 0);
         bench.host.xen().remove_domain(5);
     }
