@@ -25,7 +25,7 @@ target_compile_options(vtpm_options INTERFACE
 target_link_options(vtpm_options INTERFACE -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack)
 
 if(VTPM_SANITIZE)
-    # Reports need lines and no more: a fifth of the time to build.
+    # Reports need lines and no more: an eighth of the time to build.
     string(APPEND CMAKE_CXX_FLAGS_DEBUG " -g1")
     target_compile_options(vtpm_options INTERFACE -fsanitize=${VTPM_SANITIZE}
                            -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -64,8 +64,11 @@ void examine_xen(Findings& findings) {
           "xenstored has its socket", "xenstored does not run; try: systemctl start xenstored");
 }
 
-// "tpm0", or under which number the kernel has the chip after its driver has found it anew.
+// "tpm0", or under which number the kernel has the chip after its driver has found it anew, as
+// vtpmmgrd looks for it (vtpm/chip/kernel_devices.h; this program has no chip in it).
 std::string chip_name() {
+    if (exists("/sys/class/tpm/tpm0"))
+        return "tpm0";
     std::error_code unknown;
     for (std::filesystem::directory_iterator entry("/sys/class/tpm", unknown), end;
          !unknown && entry != end; entry.increment(unknown)) {

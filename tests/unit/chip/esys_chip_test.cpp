@@ -99,6 +99,38 @@ TEST_CASE("another chip is told from the pinned one") {
     CHECK(pinned(second.tcti())->unseal(*sealed, {}, nullptr).error().code == Errc::wrong_chip);
 }
 
+// As after its driver has found another chip in its place: nothing of the pinned one's goes there.
+TEST_CASE("a TPM 2.0 that was exchanged behind our back is noticed") {
+    const TemporaryDirectory directory;
+    Swtpm swtpm(directory.path() / "a");
+    const Swtpm other(directory.path() / "b");
+    const auto path = directory.path() / "chip";
+    const auto put = [&](const Swtpm& which) {
+        for (const char* const end : {"", ".ctrl"}) {
+            std::filesystem::remove(path.string() + end);
+            std::filesystem::create_symlink(which.socket().string() + end, path.string() + end);
+        }
+    };
+    put(swtpm);
+    const auto chip = pinned("swtpm:path=" + path.string());
+    const auto sealed = chip->seal(secret_of(known), {});
+    REQUIRE(fine(sealed));
+
+    put(other);
+    swtpm.kill();
+    CHECK(chip->random(8).error().code == Errc::wrong_chip);
+    CHECK(chip->seal(secret_of(known), {}).error().code == Errc::wrong_chip);
+    CHECK(chip->unseal(*sealed, {}, nullptr).error().code == Errc::wrong_chip);
+    CHECK(chip->read_pcrs({0}).error().code == Errc::wrong_chip);
+    CHECK(chip->define_cell(secret_of(known), {}).error().code == Errc::wrong_chip);
+
+    swtpm.start();
+    put(swtpm);
+    const auto back = chip->unseal(*sealed, {}, nullptr);
+    REQUIRE(fine(back));
+    CHECK(equal_constant_time(back->view(), as_bytes(known)));
+}
+
 TEST_CASE("a changed sealed object is refused") {
     const TemporaryDirectory directory;
     const Swtpm swtpm(directory.path());
