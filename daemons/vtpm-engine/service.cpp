@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "failed_tpm.h"
+#include "handed_over_state.h"
 #include "suspended_state.h"
 #include "vtpm/base/log.h"
 #include "vtpm/engine/libtpms_engine.h"
@@ -21,11 +22,31 @@ using wire::proto::Report;
 constexpr std::chrono::seconds order_time{30};
 // A guest that never pauses must not keep vtpmd from being heard.
 constexpr std::chrono::milliseconds ring_turn{50};
-// How long one command waits for a manager that is being restarted. A guest gives a short command
-// of TPM 1.2 2 s.
-constexpr std::chrono::milliseconds channel_patience{1500};
+// How long one command waits for a manager that is being restarted. A guest's driver gives a short
+// command of TPM 1.2 2 s, and one of TPM 2.0, which xen-tpmfront does not know, two minutes.
+constexpr std::chrono::milliseconds patience_of(tpm::Version version) {
+    return std::chrono::milliseconds(version == tpm::Version::v1_2 ? 1500 : 30'000);
+}
 // And how long nobody is served because a manager that is back takes what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
+// vtpmd waits for an order's answer for 4.5 s, and an Attach may come right before it.
+constexpr std::chrono::milliseconds order_patience{2500};
+
+// Of a commit: the TPM is whole, and so may its state in the vault be.
+bool may_succeed_yet(const Error& error) {
+    return error.next == NextAction::retry || error.next == NextAction::retry_later ||
+           error.code == Errc::locked || error.code == Errc::not_approved ||
+           error.code == Errc::latched;
+}
+
+Error worth_retrying(Error error) {
+    error.next = NextAction::retry;
+    return error;
+}
+
+Error no_manager() {
+    return {Errc::unavailable, NextAction::retry, "vtpmmgrd is away, and a command waits for it"};
+}
 
 }  // namespace
 
@@ -37,7 +58,8 @@ Service::Service(Ring ring, wire::Channel& doorman, StateClient& state)
 Result<void> Service::run() {
     VTPM_CHECK(power_on());
     // A command may have been on the page before the event channel was bound.
-    VTPM_CHECK(serve_ring());
+    if (!ended_)
+        VTPM_CHECK(serve_ring());
     while (!ended_)
         VTPM_CHECK(put_off_ ? obey() : wait());
     return {};
@@ -46,9 +68,13 @@ Result<void> Service::run() {
 Result<void> Service::power_on() {
     VTPM_TRY(auto frame, doorman_.receive(order_time));
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
+    // Its vtpmd has died before it could order it. We are of no use to the next one.
+    if (order.has_describe())
+        return describe(order.describe());
     if (!order.has_power_on())
         return fail(Errc::malformed, "the first order must be PowerOn");
     VTPM_TRY(const auto version, tpm::version_from_number(order.power_on().tpm()));
+    version_ = version;
     if (order.power_on().failed()) {
         fail_tpm(version);
         return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
@@ -58,8 +84,21 @@ Result<void> Service::power_on() {
         fail_tpm(version);
         return report_failure(started.error());
     }
+    ready_ = true;
     Report report;
     *report.mutable_ready() = *started;
+    return doorman_.send(report);
+}
+
+Result<void> Service::describe(const wire::proto::Describe& question) {
+    Report report;
+    auto& standing = *report.mutable_standing();
+    standing.set_powered(tpm_ != nullptr);
+    standing.set_ready(ready_);
+    standing.set_quiesced(!serving_);
+    standing.set_held(held_);
+    standing.set_question(question.question());
+    ended_ = tpm_ == nullptr;
     return doorman_.send(report);
 }
 
@@ -77,6 +116,9 @@ Result<wire::proto::Ready> Service::start_tpm(tpm::Version version,
     }
     if (manufacture && !volatile_state.empty()) {
         return fail(Errc::corrupt, "volatile state for an instance that was never stored");
+    }
+    if (!order.resume() && !volatile_state.empty()) {
+        VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
     }
     tpm_ = std::make_unique<engine::LibtpmsEngine>();
     VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
@@ -105,12 +147,13 @@ void Service::fail_tpm(tpm::Version version) {
 
 Result<void> Service::wait() {
     const auto now = std::chrono::steady_clock::now();
-    const bool look = serving_ && look_again_;
+    const bool look = may_serve() && look_again_;
     const bool deaf = now < empty_events_.deaf_until();
-    std::array<pollfd, 2> wanted = {pollfd{doorman_.fd(), POLLIN, 0},
-                                    pollfd{serving_ && !deaf ? ring_.events.fd() : -1, POLLIN, 0}};
+    std::array<pollfd, 2> wanted = {
+        pollfd{doorman_.fd(), POLLIN, 0},
+        pollfd{may_serve() && !deaf ? ring_.events.fd() : -1, POLLIN, 0}};
     int milliseconds = look ? 0 : -1;
-    if (serving_ && deaf && !look) {
+    if (may_serve() && deaf && !look) {
         const auto left = empty_events_.deaf_until() - now;
         milliseconds = static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count());
     }
@@ -174,6 +217,12 @@ Result<void> Service::obey() {
             return power_off();
         case Order::kAttach:
             return attach(std::move(frame.descriptor));
+        case Order::kDescribe:
+            return describe(order.describe());
+        case Order::kGoOn:
+            held_ = false;
+            look_again_ = true;
+            return {};
         default:
             return fail(Errc::malformed, "an order of no known kind");
     }
@@ -192,55 +241,80 @@ Result<void> Service::attach(Fd socket) {
 // In the middle of a command. vtpmd brings the channel when the manager is there again; whatever
 // else it orders has to wait for the command's end.
 std::optional<Fd> Service::await_channel() {
-    if (!serving_ || waited_ || put_off_)
+    if (!may_serve() || waited_ || put_off_)
         return std::nullopt;
-    pollfd wanted{doorman_.fd(), POLLIN, 0};
-    if (::poll(&wanted, 1, static_cast<int>(channel_patience.count())) <= 0) {
-        waited_ = true;
-        return std::nullopt;
+    const auto end = std::chrono::steady_clock::now() + patience_of(version_);
+    for (;;) {
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+        pollfd wanted{doorman_.fd(), POLLIN, 0};
+        if (left.count() <= 0 || ::poll(&wanted, 1, static_cast<int>(left.count())) <= 0) {
+            waited_ = true;
+            return std::nullopt;
+        }
+        auto frame = doorman_.receive_with_descriptor(order_time);
+        if (!frame)
+            return std::nullopt;  // and so will be the next order, which ends us
+        const auto order = wire::parse<Order>(*frame);
+        if (order && order->has_describe() && describe(order->describe()))
+            continue;  // vtpmd has died as well, and the next one brings the channel
+        // It ends together with the manager, and the next one brings the channel: the command
+        // waits.
+        if (order && order->has_suspend() && report_failure(no_manager()))
+            continue;
+        if (!order || !order->has_attach()) {
+            put_off_ = std::move(*frame);
+            return std::nullopt;
+        }
+        Report report;
+        report.mutable_attached();
+        (void)doorman_.send(report);
+        return std::move(frame->descriptor);
     }
-    auto frame = doorman_.receive_with_descriptor(order_time);
-    if (!frame)
-        return std::nullopt;  // and so will be the next order, which ends us
-    const auto order = wire::parse<Order>(*frame);
-    if (!order || !order->has_attach()) {
-        put_off_ = std::move(*frame);
-        return std::nullopt;
-    }
-    Report report;
-    report.mutable_attached();
-    (void)doorman_.send(report);
-    return std::move(frame->descriptor);
 }
 
-// The lasting state must be on the disk before the next engine loads it.
+// The lasting state must be on the disk before the next engine loads it. Until it can be, the TPM
+// stays here.
 Result<void> Service::hand_over() {
     serving_ = false;
-    ended_ = true;
     auto state = tpm_->volatile_state();
-    if (!state)
+    if (!state) {
+        ended_ = true;
         return report_failure(state.error());
-    auto committed = state_.commit(tpm_->take_changes());
-    if (!committed)
-        return report_failure(committed.error());
+    }
+    if (const auto committed = state_.commit(tpm_->take_changes(), order_patience); !committed) {
+        ended_ = !may_succeed_yet(committed.error());
+        return report_failure(ended_ ? committed.error() : worth_retrying(committed.error()));
+    }
+    ended_ = true;
     Report report;
     report.mutable_handed_over();
-    return doorman_.send(report, state->view());
+    return doorman_.send(report, handed_over_state(state_.sequence(), *state).view());
 }
 
+// If it cannot be, the TPM is as whole as before. But what nobody knows about may be in the vault:
+// it moves on only once no vtpmd would ask for that.
 Result<void> Service::suspend(std::uint64_t life) {
-    serving_ = false;
+    // One that never began may not touch what lies there: it can be another save file's.
+    if (!ready_)
+        return report_failure(Error{Errc::unavailable, NextAction::refuse, "the TPM never began"});
+    held_ = true;
+    if (const auto done = put_by(life); !done) {
+        state_.owe({engine::StateKind::volatile_state, std::nullopt});
+        return report_failure(may_succeed_yet(done.error()) ? worth_retrying(done.error())
+                                                            : done.error());
+    }
     ended_ = true;
-    auto state = tpm_->volatile_state();
-    if (!state)
-        return report_failure(state.error());
-    auto changes = tpm_->take_changes();
-    changes.push_back(suspended_state(life, *state));
-    if (const auto committed = state_.commit(std::move(changes)); !committed)
-        return report_failure(committed.error());
     Report report;
     report.mutable_suspended();
     return doorman_.send(report);
+}
+
+Result<void> Service::put_by(std::uint64_t life) {
+    VTPM_TRY(const auto state, tpm_->volatile_state());
+    auto changes = tpm_->take_changes();
+    changes.push_back(suspended_state(life, state));
+    return state_.commit(std::move(changes), order_patience);
 }
 
 Result<void> Service::power_off() {

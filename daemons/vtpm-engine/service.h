@@ -33,10 +33,12 @@ class Service {
 
   private:
     Result<void> power_on();
+    Result<void> describe(const wire::proto::Describe& question);
     Result<wire::proto::Ready> start_tpm(tpm::Version version, const wire::proto::PowerOn& order,
                                          SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);
     Result<void> wait();
+    bool may_serve() const { return serving_ && !held_; }
     Result<bool> serve_ring();  // was there a command?
     bool order_waits() const;
     Result<void> obey();
@@ -44,6 +46,7 @@ class Service {
     std::optional<Fd> await_channel();
     Result<void> hand_over();
     Result<void> suspend(std::uint64_t life);
+    Result<void> put_by(std::uint64_t life);
     Result<void> power_off();
     Result<void> report_failure(const Error& error);
 
@@ -51,8 +54,11 @@ class Service {
     wire::Channel& doorman_;
     StateClient& state_;
     std::unique_ptr<engine::Engine> tpm_;
+    bool ready_ = false;  // it is no FailedTpm
+    tpm::Version version_ = tpm::Version::v1_2;
     std::unique_ptr<CommandServer> server_;
     bool serving_ = true;      // the ring is there
+    bool held_ = false;        // a Suspend has failed, and vtpmd has not said GoOn
     bool look_again_ = false;  // the guest may have another command on the page
     EmptyEvents empty_events_;
     bool ended_ = false;

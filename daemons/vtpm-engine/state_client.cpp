@@ -75,7 +75,7 @@ Result<LoadedState> StateClient::load() {
 
 Result<void> StateClient::commit(std::vector<engine::StateBlob> changes, Patience patience) {
     remember(std::move(changes));
-    auto sent = send_owed(patience);
+    auto sent = send_owed(std::chrono::steady_clock::now() + patience);
     if (sent || !channel_.broken() || !replacement_)
         return sent;
     auto socket = replacement_();
@@ -85,7 +85,13 @@ Result<void> StateClient::commit(std::vector<engine::StateBlob> changes, Patienc
 Result<void> StateClient::attach(Fd socket, Patience patience) {
     channel_ = wire::Channel(std::move(socket));
     asked_ = false;
-    return send_owed(patience);
+    return send_owed(std::chrono::steady_clock::now() + patience);
+}
+
+void StateClient::owe(engine::StateBlob change) {
+    std::vector<engine::StateBlob> changes;
+    changes.push_back(std::move(change));
+    remember(std::move(changes));
 }
 
 void StateClient::remember(std::vector<engine::StateBlob> changes) {
@@ -96,25 +102,29 @@ void StateClient::remember(std::vector<engine::StateBlob> changes) {
     }
 }
 
-Result<void> StateClient::send_owed(Patience patience) {
+Result<void> StateClient::send_owed(Deadline end) {
     if (!unanswered_.empty())
-        VTPM_CHECK(send_unanswered(patience));
+        VTPM_CHECK(send_unanswered(end));
     if (pending_.empty())
         return {};
     unanswered_ = std::exchange(pending_, {});
-    return send_unanswered(patience);
+    return send_unanswered(end);
 }
 
-// It stays as it is while there is no answer. One that was refused may be joined by later changes.
-Result<void> StateClient::send_unanswered(Patience patience) {
+// It stays as it is while there is no answer, or one that may become another. One that was refused
+// for good may be joined by later changes.
+Result<void> StateClient::send_unanswered(Deadline end) {
     if (!asked_) {
         VTPM_CHECK(ask());
         asked_ = true;
     }
-    VTPM_TRY(const auto frame, answer(patience));
+    VTPM_TRY(const auto frame, answer(end));
     asked_ = false;
     const auto reply = reply_in(frame);
     if (!reply) {
+        const auto next = reply.error().next;
+        if (next == NextAction::retry || next == NextAction::retry_later)
+            return tl::make_unexpected(reply.error());
         auto newer = std::exchange(pending_, {});
         pending_ = std::exchange(unanswered_, {});
         remember(std::move(newer));
@@ -152,8 +162,7 @@ Result<void> StateClient::ask() {
 }
 
 // A receive that ran into its time-out would leave the channel at an unknown place.
-Result<wire::Frame> StateClient::answer(Patience patience) {
-    const auto end = std::chrono::steady_clock::now() + patience;
+Result<wire::Frame> StateClient::answer(Deadline end) {
     pollfd wanted{channel_.fd(), POLLIN, 0};
     for (;;) {
         const auto left = std::chrono::ceil<Patience>(end - std::chrono::steady_clock::now());

@@ -2,8 +2,9 @@
 //
 // A channel that breaks leaves a commit of which nobody knows whether it is on the disk. On the
 // next channel exactly this commit is repeated first: the vault knows it again if it has it. What
-// has changed since goes out after it. So it does when the answer to a commit is late: the next
-// call waits for that answer, and does not ask again. One thread.
+// has changed since goes out after it. The same of one that was refused and may be taken later: the
+// vault may have it, and wait for the chip. So it does when the answer to a commit is late: the
+// next call waits for that answer, and does not ask again. One thread.
 #pragma once
 
 #include <chrono>
@@ -43,17 +44,22 @@ class StateClient {
     // stay with us for the next call. Errc::timeout: nobody knows yet; on the way they are.
     Result<void> commit(std::vector<engine::StateBlob> changes,
                         Patience patience = longest_patience);
+    // A change that goes with the next commit.
+    void owe(engine::StateBlob change);
     bool has_pending() const { return !pending_.empty() || !unanswered_.empty(); }
 
     // Goes on with this channel, and commits what is owed.
     Result<void> attach(Fd socket, Patience patience);
+    // Of the state that the vault has last acknowledged.
+    std::uint64_t sequence() const { return sequence_; }
 
   private:
     void remember(std::vector<engine::StateBlob> changes);
-    Result<void> send_owed(Patience patience);
-    Result<void> send_unanswered(Patience patience);
+    using Deadline = std::chrono::steady_clock::time_point;
+    Result<void> send_owed(Deadline end);
+    Result<void> send_unanswered(Deadline end);
     Result<void> ask();
-    Result<wire::Frame> answer(Patience patience);
+    Result<wire::Frame> answer(Deadline end);
 
     wire::Channel channel_;
     std::uint64_t sequence_ = 0;

@@ -45,12 +45,15 @@ Result<void> Doorman::run() {
     const auto started = device_.start();
     if (!started && started.error().code == Errc::not_found) {
         spdlog::info("device {} is gone already", guest_.to_string());
+        VTPM_CHECK(clear_away());
         ::sd_notify(0, "READY=1");  // else systemd takes the early end for a failure
         return {};
     }
     give_up_ = Clock::now() + patience;
     if (started) {
-        VTPM_CHECK(try_open(Clock::now()));
+        VTPM_TRY(const bool inherited, inherit(Clock::now()));
+        if (!inherited)
+            VTPM_CHECK(try_open(Clock::now()));
     } else if (started.error().code == Errc::malformed) {
         VTPM_CHECK(refuse(started.error()));
     } else {
@@ -59,6 +62,51 @@ Result<void> Doorman::run() {
     while (!device_.finished() && !stopping_)
         VTPM_CHECK(wait());
     ::sd_notify(0, "READY=1");
+    return {};
+}
+
+// One that is not readable now is for the next vtpmd to read; nothing is given up for that.
+Result<std::optional<Powered>> Doorman::left_to_us() const {
+    const auto record = record_.read();
+    if (record)
+        return *record;
+    const auto code = record.error().code;
+    if (code == Errc::not_found || code == Errc::corrupt || code == Errc::too_large)
+        return std::nullopt;
+    return tl::make_unexpected(record.error());
+}
+
+// The engine of a vtpmd that has died is at work all the while: no manager has to be asked first.
+// If this cannot be found out now, the next vtpmd will.
+Result<bool> Doorman::inherit(Clock::time_point now) {
+    VTPM_TRY(const auto record, left_to_us());
+    if (!record || record->instance != device_.uuid() || device_.was_new()) {
+        tpm_.disinherit();
+        return false;
+    }
+    VTPM_TRY(const auto life, domains_.look(guest_.domain));
+    if (!tpm_.inherit(*record, life))
+        return false;
+    waiting_for_instance_ = false;
+    if (tpm_.ring())
+        device_.go_on(*tpm_.ring());
+    VTPM_CHECK(device_.announce(now));
+    ::sd_notify(0, "READY=1");
+    return true;
+}
+
+// The device went while no vtpmd was there. How the domain ended may not be known any more: then
+// its TPM is not suspended.
+Result<void> Doorman::clear_away() {
+    VTPM_TRY(const auto record, left_to_us());
+    if (!record) {
+        tpm_.disinherit();
+        return {};
+    }
+    VTPM_TRY(const auto life, domains_.look(guest_.domain));
+    (void)tpm_.inherit(*record, life);
+    tpm_.power_off(life);
+    tpm_.gone();
     return {};
 }
 
@@ -94,8 +142,10 @@ Result<void> Doorman::serve(const OpenedInstance& instance, bool power_lost,
                             Clock::time_point now) {
     if (power_lost) {
         // A device on which nothing was done is another domain's, of the same number.
-        tpm_.opened_again(device_.uuid(), instance,
-                          device_.was_new() ? std::nullopt : record_.put_by(device_.uuid()));
+        auto record = record_.read();
+        if (record && (device_.was_new() || record->instance != device_.uuid()))
+            record->label = 0;
+        tpm_.opened_again(device_.uuid(), instance, record);
     } else {
         const auto origin =
             xen::origin_of(store_, domains_, guest_.domain, device_.was_new(), life_.name());
@@ -165,6 +215,7 @@ Result<void> Doorman::wait() {
 // called again by its deadline.
 Result<void> Doorman::update(Clock::time_point now) {
     auto updated = device_.update(now);
+    tpm_.seen(device_.life());
     if (updated) {
         failed_updates_ = 0;
         return {};
@@ -199,7 +250,7 @@ void Doorman::on_signal() {
         return;
     spdlog::warn("stopped while domain {} still has its TPM", guest_.domain);
     ::sd_notify(0, "STOPPING=1");
-    tpm_.stop(device_.life());
+    left_engine_ = !tpm_.stop(device_.life());
     stopping_ = true;
 }
 

@@ -20,6 +20,10 @@ class Doorman {
     // Returns when the guest's device is gone, or on SIGTERM. Signals must be blocked in all
     // threads before.
     Result<void> run();
+    // It was SIGTERM: the guest has its device still, and no vtpmd.
+    bool stopped() const { return stopping_; }
+    // And its engine is at work still, for the next vtpmd.
+    bool left_engine() const { return left_engine_; }
 
   private:
     // How long an instance that another guest still holds is waited for: at a reboot the old domain
@@ -29,6 +33,9 @@ class Doorman {
     static constexpr std::chrono::milliseconds slow_retry_interval{5000};
     static constexpr int max_failed_updates = 60;
 
+    Result<bool> inherit(Clock::time_point now);
+    Result<std::optional<Powered>> left_to_us() const;
+    Result<void> clear_away();
     Result<void> try_open(Clock::time_point now);
     Result<void> serve(const OpenedInstance& instance, bool power_lost, Clock::time_point now);
     std::optional<std::uint32_t> name_life(const xen::DomainOrigin& origin);
@@ -51,6 +58,7 @@ class Doorman {
     bool told_to_wait_ = false;
     int failed_updates_ = 0;  // in a row
     bool stopping_ = false;
+    bool left_engine_ = false;
     Clock::time_point give_up_;
     Clock::time_point next_try_;
 };

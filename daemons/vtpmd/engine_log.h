@@ -23,6 +23,9 @@ class EngineLog {
 
     // The end for a new engine to write to. What the one before has left is told first.
     Result<Fd> open();
+    // That of an engine which goes on under us.
+    void adopt(Fd pipe) { pipe_ = std::move(pipe); }
+    int descriptor() const { return pipe_.get(); }
     // To be polled for POLLIN; -1: nothing to be read, or not now.
     int fd(Clock::time_point now) const { return lines_.allows(now) ? pipe_.get() : -1; }
     Clock::time_point readable_from() const { return lines_.allowed_from(); }

@@ -2,13 +2,16 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <string_view>
@@ -30,8 +33,14 @@ constexpr int manager_fd = 4;
 // destroyed guest costs two answers, and libxl waits 10 s.
 constexpr std::chrono::milliseconds answer_time{4500};
 
-// A Ready, one failure beside it, and a word about a new channel.
-constexpr int max_left_reports = 3;
+// How long an adopted engine's word is waited for. It gives none in the middle of a command.
+constexpr std::chrono::milliseconds word_time{2000};
+
+// A Ready, one failure beside it, a word about a new channel, and one to us as its new vtpmd.
+constexpr int max_left_reports = 4;
+
+// Of several vtpmds that died one after another while it was busy.
+constexpr int max_reports_for_others = 256;
 
 // An engine that waits for its manager must not wait inside a write for ever.
 Result<void> bound_writes(int socket) {
@@ -114,7 +123,9 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
     const auto environment = pointers_to(variables);
 
     clone_args args{};
-    args.flags = CLONE_NEWPID;
+    int process = -1;
+    args.flags = CLONE_NEWPID | CLONE_PIDFD;
+    args.pidfd = reinterpret_cast<std::uintptr_t>(&process);
     args.exit_signal = SIGCHLD;
     const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof(args)));
     if (pid < 0)
@@ -123,27 +134,42 @@ Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevi
         become_engine(program.c_str(), arguments.data(), environment.data(), pair.second.get(),
                       state.get(), log.get());
     }
-    return EngineProcess(pid, std::move(pair.first));
+    return EngineProcess(pid, Fd(process), std::move(pair.first));
 }
 
 EngineProcess::EngineProcess(EngineProcess&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)),
+    : pid_(std::exchange(other.pid_, 0)),
+      process_(std::move(other.process_)),
       was_killed_(other.was_killed_),
       channel_(std::move(other.channel_)),
-      ready_(std::move(other.ready_)) {}
+      ready_(std::move(other.ready_)),
+      question_(other.question_),
+      standing_(std::move(other.standing_)),
+      handed_over_(std::move(other.handed_over_)) {}
+
+EngineProcess EngineProcess::adopt(Fd channel, Fd process) {
+    return EngineProcess(0, std::move(process), std::move(channel));
+}
 
 EngineProcess::~EngineProcess() {
     end();
 }
 
 std::string EngineProcess::end() {
-    if (pid_ <= 0)
+    if (!process_.valid())
         return "has ended";
-    ::kill(pid_, SIGKILL);  // an ended one stays a zombie until it is reaped: never someone else
+    ::syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
+    if (pid_ == 0) {
+        pollfd ended{process_.get(), POLLIN, 0};
+        const bool in_time = ::poll(&ended, 1, static_cast<int>(answer_time.count())) > 0;
+        process_.reset();
+        return in_time ? "how is not known, it was another vtpmd's child"
+                       : "killed, but still there";
+    }
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
-    pid_ = -1;
+    process_.reset();
     was_killed_ = WIFSIGNALED(status);
     if (was_killed_)
         return "killed by signal " + std::to_string(WTERMSIG(status));
@@ -157,20 +183,110 @@ Result<void> EngineProcess::power_on(const wire::proto::PowerOn& order,
     return channel_.send(message, volatile_state.view());
 }
 
-Result<Report> EngineProcess::next_report() {
-    VTPM_TRY(const auto frame, channel_.receive(answer_time));
-    return wire::parse<Report>(frame);
+Result<std::optional<Report>> EngineProcess::next_report() {
+    VTPM_TRY(auto frame, channel_.receive(answer_time));
+    VTPM_TRY(auto report, wire::parse<Report>(frame));
+    if (for_another(report, frame))
+        return std::nullopt;
+    return report;
 }
 
 void EngineProcess::drain() {
-    for (int i = 0; i < max_left_reports; ++i) {
-        const auto frame = channel_.receive(std::chrono::milliseconds(0));
+    for (int i = 0; i < max_left_reports + (question_ != 0 ? max_reports_for_others : 0); ++i) {
+        auto frame = channel_.receive(std::chrono::milliseconds(0));
         if (!frame)
             return;
         const auto report = wire::parse<Report>(*frame);
-        if (report && report->has_ready())
+        if (report && !for_another(*report, *frame) && report->has_ready())
             ready_ = report->ready();
     }
+}
+
+void EngineProcess::leave() {
+    pid_ = 0;
+    process_.reset();
+}
+
+// Until our question is answered, all is. Of that only a memory is of worth, which would be lost.
+// Afterwards a Standing is: one that was asked for once more, or by somebody before us.
+bool EngineProcess::for_another(const Report& report, wire::Frame& frame) {
+    if (question_ == 0)
+        return report.has_standing();
+    if (report.has_standing() && report.standing().question() == question_) {
+        question_ = 0;
+        standing_ = report.standing();
+    } else if (report.has_handed_over()) {
+        handed_over_ = std::move(frame.payload);
+    }
+    return true;
+}
+
+// The vtpmd before us may have died in the middle of a report. What is left of it is worth nothing.
+bool EngineProcess::in_step() const {
+    std::array<std::uint8_t, wire::prefix_size> prefix{};
+    const auto got = ::recv(fd(), prefix.data(), prefix.size(), MSG_PEEK | MSG_DONTWAIT);
+    return got <= 0 || wire::parse_prefix(prefix).has_value();
+}
+
+void EngineProcess::discard() {
+    std::array<std::uint8_t, 4096> bytes{};
+    constexpr std::size_t most = wire::max_payload_size + wire::max_message_size;
+    for (std::size_t all = 0; all < most; all += bytes.size()) {
+        if (::recv(fd(), bytes.data(), bytes.size(), MSG_DONTWAIT) <= 0)
+            break;
+    }
+    wipe(bytes);
+}
+
+Result<std::optional<wire::proto::Standing>> EngineProcess::describe() {
+    while (question_ == 0) {
+        if (::getrandom(&question_, sizeof(question_), 0) != sizeof(question_))
+            return fail_errno("getrandom", errno);
+    }
+    Order order;
+    order.mutable_describe()->set_question(question_);
+    VTPM_CHECK(hear_standing(order));
+    return take_standing();
+}
+
+// By a channel of its own: if that breaks, because the engine has ended, what it has said is still
+// to be read.
+Result<void> EngineProcess::send(const Order& order, int descriptor) const {
+    Fd end(::fcntl(fd(), F_DUPFD_CLOEXEC, 3));
+    if (!end.valid())
+        return fail_errno("fcntl", errno);
+    wire::Channel out(std::move(end));
+    return out.send(order, {}, descriptor);
+}
+
+// What lies there already comes first: of an engine that has ended it is all there will be.
+Result<void> EngineProcess::hear_standing(const Order& question) {
+    const auto end = std::chrono::steady_clock::now() + word_time;
+    bool asked = false;
+    for (int reports = 0; reports < max_reports_for_others;) {
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+        pollfd word{fd(), POLLIN, 0};
+        const int wait = asked ? static_cast<int>(std::max<std::int64_t>(left.count(), 0)) : 0;
+        if (::poll(&word, 1, wait) <= 0) {
+            if (std::exchange(asked, true))
+                return {};
+            (void)send(question);
+            continue;
+        }
+        ++reports;
+        if (!in_step()) {
+            discard();
+            asked = false;
+            continue;
+        }
+        VTPM_TRY(auto frame, channel_.receive(answer_time));
+        VTPM_TRY(const auto report, wire::parse<Report>(frame));
+        (void)for_another(report, frame);
+        if (question_ == 0)
+            return {};
+    }
+    return fail(Errc::malformed, "the engine does not say where it stands");
 }
 
 Result<void> EngineProcess::quiesce() {
@@ -191,7 +307,7 @@ Result<void> EngineProcess::attach(Fd state) {
     VTPM_CHECK(bound_writes(state.get()));
     Order message;
     message.mutable_attach();
-    return channel_.send(message, {}, state.get());
+    return send(message, state.get());
 }
 
 Result<void> EngineProcess::suspend(std::uint64_t life) {
@@ -199,6 +315,12 @@ Result<void> EngineProcess::suspend(std::uint64_t life) {
     message.mutable_suspend()->set_life(life);
     VTPM_TRY(const auto frame, order(message, Report::kSuspended));
     return {};
+}
+
+Result<void> EngineProcess::go_on() const {
+    Order message;
+    message.mutable_go_on();
+    return send(message);
 }
 
 Result<void> EngineProcess::power_off() {
@@ -211,12 +333,17 @@ Result<void> EngineProcess::power_off() {
 // A Ready that was still on its way when the order was given comes first; take_ready() has it. It
 // must not be lost: the guest may have had answers of this TPM, and it has to go on as it is.
 Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase expected) {
-    VTPM_CHECK(channel_.send(order));
+    VTPM_CHECK(send(order));
     const auto end = std::chrono::steady_clock::now() + answer_time;
-    for (int i = 0; i < max_left_reports; ++i) {
+    for (int own = 0, others = 0; own < max_left_reports && others < max_reports_for_others;) {
         const auto left = end - std::chrono::steady_clock::now();
         VTPM_TRY(auto frame, channel_.receive(std::chrono::ceil<std::chrono::milliseconds>(left)));
         VTPM_TRY(const auto report, wire::parse<Report>(frame));
+        if (for_another(report, frame)) {
+            ++others;
+            continue;
+        }
+        ++own;
         if (report.body_case() == expected)
             return frame;
         if (report.has_ready()) {

@@ -1,9 +1,8 @@
 #include "guest_tpm.h"
 
-#include <sys/random.h>
+#include <poll.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <thread>
 
 #include "vtpm/base/log.h"
@@ -12,38 +11,51 @@
 namespace vtpm::doorman {
 
 GuestTpm::GuestTpm(GuestDevice guest, ManagerClient& manager, std::string engine_program,
-                   PowerRecord record, LifeRecord life)
+                   PowerRecord record, LifeRecord life, DescriptorStore& store)
     : guest_(guest),
       manager_(manager),
       engine_program_(std::move(engine_program)),
       record_(std::move(record)),
+      store_(store),
       life_record_(std::move(life)),
       log_("the engine of domain " + std::to_string(guest.domain)) {}
 
 Result<void> GuestTpm::connect(const xen::RingAddress& ring) {
     if (engine_)
-        take_over();
+        VTPM_CHECK(take_over());
     VTPM_CHECK(start_engine(ring));
     ring_ = ring;
     fruitless_ = 0;
     return {};
 }
 
-// The quiesced engine gives up what it remembers. One that never was ready has nothing of its own.
-void GuestTpm::take_over() {
+// The quiesced engine gives up what it remembers. One that never was ready has nothing of its own,
+// and one that says "later" is kept.
+Result<void> GuestTpm::take_over() {
     if (ready_ && power_ == Power::on) {
         auto state = engine_->hand_over();
+        note_words();
+        if (!state && state.error().next == NextAction::retry) {
+            spdlog::error(
+                "instance {} ({}): the guest of domain {} waits until its TPM can go on "
+                "in another engine: {}",
+                uuid_.to_string(), instance_.name, guest_.domain,
+                log::printable(state.error().context));
+            return tl::make_unexpected(state.error());
+        }
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
+            keep_memory();
             story_.set_why("the guest connected anew");
-        } else {
-            lose_power(state ? "an empty hand-over" : log::printable(state.error().context));
+        } else if (ready_) {
+            engine_lost(state ? "an empty hand-over" : log::printable(state.error().context));
         }
     } else if (power_ != Power::failed) {
         story_.set_why("the guest connected anew");
     }
     give_up_engine();
     ready_ = false;
+    return {};
 }
 
 Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
@@ -51,10 +63,16 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
     if (power_ == Power::on && volatile_state_.empty())
         lose_power("its state was lost");
     VTPM_TRY(auto channel, engine_channel());
-    VTPM_CHECK(record_.write(uuid_));
     VTPM_TRY(auto log, log_.open());
     VTPM_TRY(auto engine, EngineProcess::start(engine_program_, guest_, ring, std::move(channel),
                                                std::move(log)));
+    ready_ = uncertain_ = held_ = false;
+    reported_failure_ = false;
+    engine_.emplace(std::move(engine));
+    if (auto noted = note_started(ring); !noted) {
+        give_up_engine();
+        return noted;
+    }
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
     order.set_failed(power_ == Power::failed);
@@ -62,10 +80,11 @@ Result<void> GuestTpm::start_engine(const xen::RingAddress& ring) {
         order.set_resume(true);
         order.set_life(*resume_);
     }
-    VTPM_CHECK(engine.power_on(order, volatile_state_));
-    ready_ = false;
-    reported_failure_ = false;
-    engine_.emplace(std::move(engine));
+    if (auto ordered = engine_->power_on(order, volatile_state_); !ordered) {
+        give_up_engine();
+        keep_memory();
+        return ordered;
+    }
     tell_of_engine();
     return {};
 }
@@ -88,9 +107,12 @@ Result<Fd> GuestTpm::engine_channel() {
 void GuestTpm::on_engine() {
     if (!engine_)
         return;
-    const auto report = engine_->next_report();
-    if (!report)
-        return engine_died(report.error().context);
+    const auto next = engine_->next_report();
+    if (!next)
+        return engine_died(next.error().context);
+    if (!*next)
+        return note_words();
+    const auto& report = *next;
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
     } else if (report->has_attached()) {
@@ -103,8 +125,10 @@ void GuestTpm::on_engine() {
     }
 }
 
-// A Ready may have come in while the engine was given an order: it counts all the same.
-void GuestTpm::note_ready() {
+// They may have come in while the engine was given an order: they count all the same.
+void GuestTpm::note_words() {
+    if (const auto standing = engine_->take_standing(); standing && uncertain_)
+        settle(*standing);
     if (const auto ready = engine_->take_ready(); ready && !ready_ && power_ != Power::failed) {
         became_ready(*ready);
     }
@@ -112,7 +136,7 @@ void GuestTpm::note_ready() {
 
 void GuestTpm::became_ready(const wire::proto::Ready& ready) {
     const bool resumed = !volatile_state_.empty() || (resume_ && power_ == Power::off);
-    volatile_state_ = SecretBytes();
+    forget_memory();
     power_ = Power::on;
     ready_ = true;
     crashes_ = 0;
@@ -139,27 +163,30 @@ void GuestTpm::not_started(const wire::proto::Failure& failure) {
 
 void GuestTpm::give_up_engine() {
     engine_.reset();
+    store_.drop(engine_name(powered_.engine));
     log_.finish(Clock::now());
 }
 
 // By itself, or by somebody's hand.
 void GuestTpm::engine_died(const std::string& why) {
     engine_->drain();
-    note_ready();
+    note_words();
     const std::string how = engine_->end();
     const bool crashed = engine_->was_killed();
-    give_up_engine();
     spdlog::error("instance {} ({}): the engine of domain {} is gone ({}; {})", uuid_.to_string(),
                   instance_.name, guest_.domain, how, log::printable(why));
     story_.set_why("the engine before it died");
     fruitless_ = ready_ || reported_failure_ ? 0 : fruitless_ + 1;
     if (std::exchange(ready_, false)) {
-        lose_power("its engine died");
+        engine_lost("its engine died");
     } else if (crashed && power_ != Power::failed && ++crashes_ == max_crashes) {
         fail_until_power_off("no engine gets it started, " + std::to_string(crashes_) +
                              " have died of it one after another");
         fruitless_ = 0;
+    } else {
+        keep_memory();
     }
+    give_up_engine();
     const auto now = Clock::now();
     if (ring_)
         retry_at_ = next_engine_at(now);
@@ -180,7 +207,7 @@ void GuestTpm::lose_power(const std::string& why) {
 void GuestTpm::fail_until_power_off(const std::string& why) {
     power_ = Power::failed;
     story_.set_why(why);
-    volatile_state_ = SecretBytes();
+    forget_memory();
     spdlog::error(
         "instance {} ({}): {}; domain {} gets a TPM in failure mode until it is shut down and "
         "started again",
@@ -198,6 +225,8 @@ void GuestTpm::tick(Clock::time_point now) {
     if (!retry_at_ || now < *retry_at_)
         return;
     retry_at_.reset();
+    if (engine_ && held_)
+        revoke_label();
     if (manager_.fd() < 0) {
         if (const auto held = hold_again(); !held)
             retry_at_ = now + manager_interval;
@@ -211,7 +240,8 @@ void GuestTpm::tick(Clock::time_point now) {
     }
 }
 
-// vtpmmgrd is there again: the hold on the instance, and for the engine a channel to it.
+// vtpmmgrd is there again, or we are new: the hold on the instance, and for the engine a channel to
+// it. Also if it has one, since the vtpmd before us may have died while it was given another.
 Result<void> GuestTpm::hold_again() {
     const auto opened = manager_.open(uuid_, guest_, hold_patience);
     if (!opened && opened.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other) {
@@ -223,8 +253,9 @@ Result<void> GuestTpm::hold_again() {
         }
     }
     VTPM_CHECK(opened);
+    instance_ = *opened;
     taken_by_other_ = 0;
-    spdlog::info("instance {} ({}): vtpmmgrd is back", uuid_.to_string(), instance_.name);
+    spdlog::info("instance {} ({}): held at vtpmmgrd again", uuid_.to_string(), instance_.name);
     if (!engine_)
         return {};
     auto channel = manager_.attach_engine();
@@ -242,12 +273,16 @@ void GuestTpm::disconnect() {
     if (!engine_)
         return;
     const auto quiet = engine_->quiesce();
-    note_ready();
+    note_words();
     if (!quiet)
         engine_died(quiet.error().context);
 }
 
-void GuestTpm::power_off(const xen::DomainLife& last) {
+void GuestTpm::power_off(const xen::DomainLife& as_seen) {
+    auto last = as_seen;
+    // Nobody has seen it run on before it was gone: it was destroyed because it was saved.
+    if (last.state == xen::DomainState::gone && !last.reason && powered_.suspended)
+        last.reason = xen::ShutdownReason::suspend;
     if (last.reason != xen::ShutdownReason::suspend || !suspend(last))
         end_engine();
     power_ = Power::off;
@@ -261,68 +296,75 @@ void GuestTpm::power_off(const xen::DomainLife& last) {
         record_.remove();
 }
 
-Result<void> GuestTpm::suspend_engine(std::uint64_t label) {
+// An engine that could not do it serves nobody until it is told to go on. For a guest that is
+// suspended itself that is no loss, and it is asked again.
+Result<void> GuestTpm::suspend_engine(std::uint64_t label, bool guest_runs) {
     const auto end = Clock::now() + suspend_patience;
-    while (manager_.fd() < 0 && !hold_again() && Clock::now() < end)
+    for (;;) {
+        // It may have gone in the same moment as the order to stop came, as when both are
+        // restarted.
+        pollfd manager{manager_.fd(), POLLIN, 0};
+        if (::poll(&manager, 1, 0) > 0)
+            on_manager();
+        const auto held = manager_.fd() < 0 ? hold_again() : Result<void>();
+        // One that has just started, and has not been heard yet, may have answered the guest
+        // already.
+        const auto done = held ? engine_->suspend(label) : held;
+        const bool again =
+            !held || (!done && done.error().next == NextAction::retry && !guest_runs);
+        if (!again || Clock::now() >= end)
+            return done;
         std::this_thread::sleep_for(manager_interval);
-    // One that has just started, and has not been heard yet, may have answered the guest already.
-    return engine_->suspend(label);
+    }
 }
 
 // For the guest that is restored from the file that xl has just written. Whoever gets none, because
 // this cannot be done, has a TPM in failure mode after its restore: it is told so now.
 bool GuestTpm::suspend(const xen::DomainLife& last) {
     std::string why;
-    if (!engine_ || power_ == Power::failed) {
+    if (last.ran_on) {
+        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
+    } else if (!engine_ && power_ == Power::off && life_ && resume_ == life_) {
+        spdlog::info("instance {} ({}): a vtpmd that has died was to suspend the TPM of domain {}",
+                     uuid_.to_string(), instance_.name, guest_.domain);
+        return true;
+    } else if (!engine_ || power_ == Power::failed) {
         why = "it was not at work";
     } else if (!life_) {
         why = "this life of the guest has no name of its own";
-    } else if (last.ran_on) {
-        why = "the guest ran on after it had been saved (xl save -c), and the two files look alike";
-    } else if (const auto suspended = suspend_engine(*life_); !suspended) {
-        why = log::printable(suspended.error().context);
     } else {
-        spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
-                     uuid_.to_string(), instance_.name, guest_.domain);
+        const auto suspended = label(*life_, false);
+        // If not, what it has sent may be stored yet. It is its last state, and nothing is to
+        // follow it.
         ring_.reset();
         retry_at_.reset();
         ready_ = false;
         give_up_engine();
-        return true;
+        if (suspended) {
+            spdlog::info("instance {} ({}): the TPM of domain {} was suspended with it",
+                         uuid_.to_string(), instance_.name, guest_.domain);
+            return true;
+        }
+        why = log::printable(suspended.error().context);
     }
     spdlog::error(
         "instance {} ({}): domain {} was suspended, but its TPM could not be: {}; a guest restored "
-        "from this will have a TPM in failure mode until it is shut down and started again",
+        "from this may have a TPM in failure mode until it is shut down and started again",
         uuid_.to_string(), instance_.name, guest_.domain, why);
     return false;
 }
 
-void GuestTpm::stop(const xen::DomainLife& last) {
-    if (engine_ && power_ != Power::failed) {
-        const auto done = put_by(last);
-        if (done)
-            return give_up_engine();
-        spdlog::error("instance {} ({}): the TPM of domain {} could not be put by: {}",
-                      uuid_.to_string(), instance_.name, guest_.domain,
-                      log::printable(done.error().context));
-    }
-    end_engine();
-}
-
-// Under a label that is of no life's: the guest goes on, and so will the TPM, with the next vtpmd.
-Result<void> GuestTpm::put_by(const xen::DomainLife& last) {
-    std::uint64_t label = 0;
-    if (::getrandom(&label, sizeof(label), 0) != sizeof(label))
-        return fail_errno("getrandom", errno);
-    label |= std::uint64_t{1} << 63U;
-    VTPM_CHECK(suspend_engine(label));
-    return record_.write(uuid_, PutBy{label, last.ran_on ? 0 : life_.value_or(0)});
+// In the record first: whenever we die, the next vtpmd asks for what is in the vault.
+Result<void> GuestTpm::label(std::uint64_t label, bool guest_runs) {
+    powered_.label = label;
+    VTPM_CHECK(record_.write(powered_));
+    return suspend_engine(label, guest_runs);
 }
 
 void GuestTpm::end_engine() {
     ring_.reset();
     retry_at_.reset();
-    volatile_state_ = SecretBytes();
+    forget_memory();
     ready_ = false;
     if (!engine_)
         return;

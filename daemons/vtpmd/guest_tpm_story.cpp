@@ -41,18 +41,11 @@ void GuestTpm::opened(const Uuid& uuid, const OpenedInstance& instance, xen::Beg
         resume_ = life.value_or(0) - 1;  // that of the save file
 }
 
-void GuestTpm::opened_again(const Uuid& uuid, const OpenedInstance& instance,
-                            std::optional<PutBy> put_by) {
-    uuid_ = uuid;
-    instance_ = instance;
+void GuestTpm::tell_of_restart(const std::string& why) {
     story_ = {};
-    story_.set_why("vtpmd was restarted");
+    story_.set_why(why);
+    story_.set_failed(power_ == Power::failed);
     manager_.tells(story_);
-    if (!put_by)
-        return lose_power("vtpmd was restarted and its engine is no more");
-    resume_ = put_by->label;
-    if (put_by->life != 0)
-        life_ = put_by->life;
 }
 
 void GuestTpm::tell_of_engine() {

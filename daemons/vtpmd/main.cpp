@@ -20,6 +20,9 @@
 namespace {
 using namespace vtpm;  // NOLINT: a main file
 
+// As in vtpmd@.service: systemd starts the next one, unless it is what has stopped this one.
+constexpr int stopped_early = 75;
+
 // Before any library starts a thread, so that only the loop gets them.
 void block_termination_signals() {
     sigset_t set;
@@ -27,7 +30,8 @@ void block_termination_signals() {
     ::sigaddset(&set, SIGTERM);
     ::sigaddset(&set, SIGINT);
     ::sigprocmask(SIG_BLOCK, &set, nullptr);
-    ::signal(SIGPIPE, SIG_IGN);
+    for (const int useless : {SIGPIPE, SIGHUP})
+        ::signal(useless, SIG_IGN);
 }
 
 }  // namespace
@@ -53,12 +57,15 @@ int main(int argc, char** argv) {
     auto store = required(xen::LibxenStore::open());
     auto domains = required(xen::LibxenDomains::open());
 
-    doorman::ManagerClient manager(socket);
+    auto left = doorman::DescriptorStore::inherited();
+    doorman::ManagerClient manager(socket, required(left.secret()));
     const doorman::PowerRecord record(run_dir, guest);
     const doorman::LifeRecord life(run_dir, guest.domain);
-    doorman::GuestTpm tpm(guest, manager, engine, record, life);
+    doorman::GuestTpm tpm(guest, manager, engine, record, life, left);
     xen::BackDevice device(*store, *domains, tpm, guest.domain, guest.device);
     doorman::Doorman loop(*store, device, tpm, manager, guest, record, *domains, life);
     required(loop.run());
-    return EXIT_SUCCESS;
+    if (loop.left_engine())
+        return EXIT_FAILURE;
+    return loop.stopped() ? stopped_early : EXIT_SUCCESS;
 }

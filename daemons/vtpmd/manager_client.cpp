@@ -17,6 +17,7 @@ Result<OpenedInstance> ManagerClient::open(const Uuid& uuid, GuestDevice guest,
     open.set_uuid(uuid.bytes().data(), Uuid::size);
     open.set_domain(guest.domain);
     open.set_device(guest.device);
+    open.set_heir(heir_.view().data(), heir_.size());
     *open.mutable_power() = power_;
     auto reply = ask(request, nullptr, patience);
     if (!reply) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "guest_device.h"
+#include "vtpm/base/secret_bytes.h"
 #include "vtpm/base/uuid.h"
 #include "vtpm/tpm/version.h"
 #include "vtpm/wire/channel.h"
@@ -20,7 +21,10 @@ struct OpenedInstance {
 
 class ManagerClient {
   public:
-    explicit ManagerClient(std::string socket_path) : socket_path_(std::move(socket_path)) {}
+    // `heir`: what proves that we are the next vtpmd of the same device; see Open in
+    // messages.proto.
+    ManagerClient(std::string socket_path, SecretBytes heir)
+        : socket_path_(std::move(socket_path)), heir_(std::move(heir)) {}
 
     // Connects and becomes the holder of `uuid`. Errc::in_use while another guest holds it,
     // unavailable if vtpmmgrd does not answer, and whatever vtpmmgrd refuses it for.
@@ -48,6 +52,7 @@ class ManagerClient {
                                    wire::Channel::Timeout patience);
 
     std::string socket_path_;
+    SecretBytes heir_;
     wire::proto::Power power_;
     std::unique_ptr<wire::Channel> channel_;
 };

@@ -336,7 +336,8 @@ Result<AdminSession::Answer> AdminSession::open(const wire::proto::Open& request
                                        "it is)");
     }
     VTPM_CHECK(manager_.vault.check_usable(uuid));
-    VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()}));
+    VTPM_CHECK(manager_.holders.acquire(uuid, {request.domain(), request.device()},
+                                        as_bytes(request.heir())));
     held_ = uuid;
     manager_.stories.opened(uuid, {request.domain(), request.device()}, instance.sequence);
     if (request.has_power())

@@ -14,9 +14,10 @@ std::string name_of(GuestDevice guest) {
 
 }  // namespace
 
-Result<void> Holders::acquire(const Uuid& uuid, GuestDevice guest) {
-    auto [hold, fresh] = holds_.try_emplace(uuid, Hold{guest});
-    if (!fresh && (hold->second.attended || hold->second.guest != guest)) {
+Result<void> Holders::acquire(const Uuid& uuid, GuestDevice guest, ByteView heir) {
+    auto [hold, fresh] = holds_.try_emplace(uuid, Hold{guest, Bytes(heir.begin(), heir.end())});
+    if (!fresh && (hold->second.attended || hold->second.guest != guest ||
+                   !equal_constant_time(hold->second.heir, heir))) {
         return fail(Errc::in_use, "instance " + uuid.to_string() + " is in use by " +
                                       name_of(hold->second.guest));
     }

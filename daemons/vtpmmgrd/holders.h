@@ -1,8 +1,8 @@
 // Holders: which running guest holds which instance. One holder at a time.
 //
 // A hold is a vtpmd's connection, an engine's channel, or both; it ends when both are gone. So an
-// engine that outlives its vtpmd keeps the instance from being opened twice, and the same guest's
-// next vtpmd can take the hold over.
+// engine that outlives its vtpmd keeps the instance from being opened twice, and the vtpmd's heir
+// can take the hold over: the next one of the same device, which knows what the one before told.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "allowance.h"
+#include "vtpm/base/bytes.h"
 #include "vtpm/base/result.h"
 #include "vtpm/base/uuid.h"
 
@@ -26,8 +27,9 @@ struct GuestDevice {
 
 class Holders {
   public:
-    // Errc::in_use if another guest holds it, or this one through a vtpmd that is still connected.
-    Result<void> acquire(const Uuid& uuid, GuestDevice guest);
+    // Errc::in_use if another guest holds it, or this one through a vtpmd that is still connected,
+    // or whose `heir` the caller is not.
+    Result<void> acquire(const Uuid& uuid, GuestDevice guest, ByteView heir);
     // The vtpmd is gone.
     void release(const Uuid& uuid);
 
@@ -45,6 +47,7 @@ class Holders {
   private:
     struct Hold {
         GuestDevice guest;
+        Bytes heir;
         bool attended = false;  // a vtpmd is connected
         std::shared_ptr<EngineSession> engine = nullptr;
         std::shared_ptr<Allowance> allowance = std::make_shared<Allowance>();

@@ -75,6 +75,8 @@ Result<void> BackDevice::announce(Clock::time_point now) {
             VTPM_CHECK(nodes_.write_state(XenbusState::init_wait));
             show_connected_from_ = now + show_init_wait;
         }
+        if (ring_)
+            VTPM_CHECK(begin_counting(view));
         announced_ = true;
     }
     return update(now);

@@ -54,6 +54,17 @@ Result<void> BackDevice::take_offer(const DeviceView& view, Moment now) {
     return try_connect(view, *ring, now);
 }
 
+// For a ring that is connected already: what start()'s watches had to say is nothing new. A front
+// end at 3 may have offered it anew, with the same numbers; connected once more, nothing is lost.
+Result<void> BackDevice::begin_counting(const DeviceView& view) {
+    VTPM_CHECK(take_events());
+    if (view.frontend == XenbusState::initialised)
+        drop_ring();
+    connected_at_ = XenbusState::connected;
+    frontend_writes_ = 0;
+    return {};
+}
+
 // A guest that resumes in place or reloads its driver may well get the same grant and port again,
 // and we may miss the 6 in between; serving on would then serve a page that nobody reads. But no
 // front end writes its state for nothing: after connect() at 3 there comes one more write, its 4.

@@ -208,9 +208,9 @@ class Guest {
         : input_(input),
           world_(world),
           life_(life),
-          manager_(socket),
-          tpm_({7, 0}, manager_, STAND_IN, PowerRecord(directory, {7, 0}),
-               LifeRecord(directory, 7)) {
+          manager_(socket, SecretBytes(16)),
+          tpm_({7, 0}, manager_, STAND_IN, PowerRecord(directory, {7, 0}), LifeRecord(directory, 7),
+               store_) {
         if (const auto opened = manager_.open(Uuid(), {7, 0}))
             tpm_.opened(Uuid(), *opened, xen::Beginning::created, std::nullopt);
     }
@@ -266,6 +266,7 @@ class Guest {
     FakeManager& world_;
     Life& life_;
     ManagerClient manager_;
+    DescriptorStore store_;
     GuestTpm tpm_;
     bool connected_ = false;
     bool fresh_ = false;  // an engine that will say something soon

@@ -164,7 +164,7 @@ Bytes orders(Input& input) {
     Bytes all = input.rarely_changed(frame(on, input.rarely() ? input.bytes(300) : Bytes()));
     for (std::size_t i = 1 + input.pick(3); i > 0; --i) {
         Order next;
-        switch (input.pick(4)) {
+        switch (input.pick(5)) {
             case 0:
                 next.mutable_quiesce();
                 break;
@@ -173,6 +173,9 @@ Bytes orders(Input& input) {
                 break;
             case 2:
                 next.mutable_power_off();
+                break;
+            case 3:
+                next.mutable_describe()->set_question(input.u64());
                 break;
             default:
                 next = on;

@@ -11,7 +11,8 @@
 //   announce() or refuse() once the instance was opened, or could not be
 //   update()               whenever the descriptor or the deadline says so, until finished()
 // Stopping the daemon is just stopping: nothing is written, and the next start() finds the device
-// in state 4 (was_connected()) and goes on without the guest noticing.
+// in state 4 (was_connected()) and goes on without the guest noticing: with a connect() anew or, if
+// the owner still serves the ring, with go_on().
 //
 // Takes every event of its Store, so it needs one to itself. No threads and no timers of its own.
 #pragma once
@@ -52,6 +53,10 @@ class BackDevice {
     // At start() nobody had done anything for the device.
     bool was_new() const { return was_new_; }
 
+    // Before announce(): the owner serves this ring since before start(). What has become of it is
+    // seen as if it had just been connected.
+    void go_on(const RingAddress& ring) { ring_ = ring; }
+
     // The instance is there: feature-protocol-v2, then state 2 (unless already past it). libxl
     // gives us 10 s for this from the node's creation. Ends with an update().
     Result<void> announce(Clock::time_point now);
@@ -91,6 +96,7 @@ class BackDevice {
     Result<void> follow_frontend(const DeviceView& view, Moment now);
 
     Result<void> take_offer(const DeviceView& view, Moment now);
+    Result<void> begin_counting(const DeviceView& view);
     bool offered_anew(const DeviceView& view, const RingAddress& ring) const;
     Result<void> try_connect(const DeviceView& view, const RingAddress& ring, Moment now);
     Result<void> show_connected(const DeviceView& view, Moment now);

@@ -1,5 +1,6 @@
 #include "fakes/simxen/child.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -10,9 +11,12 @@
 #include <stdexcept>
 #include <thread>
 
+#include "vtpm/base/fd.h"
+
 namespace vtpm::fakes {
 
-Child::Child(const std::vector<std::string>& words, const std::vector<std::string>& environment) {
+Child::Child(const std::vector<std::string>& words, const std::vector<std::string>& environment,
+             const std::vector<int>& descriptors) {
     const auto pointers = [](std::vector<std::string>& texts) {
         std::vector<char*> list;
         for (auto& text : texts)
@@ -26,7 +30,17 @@ Child::Child(const std::vector<std::string>& words, const std::vector<std::strin
         variables.emplace_back(*variable);
     const auto argv = pointers(arguments);
     const auto envp = pointers(variables);
-    if (::posix_spawnp(&pid_, argv[0], nullptr, nullptr, argv.data(), envp.data()) != 0)
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    std::vector<Fd> out_of_the_way;
+    for (const int descriptor : descriptors) {
+        out_of_the_way.emplace_back(::fcntl(descriptor, F_DUPFD_CLOEXEC, 200));
+        ::posix_spawn_file_actions_adddup2(&actions, out_of_the_way.back().get(),
+                                           2 + static_cast<int>(out_of_the_way.size()));
+    }
+    const int failed = ::posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), envp.data());
+    ::posix_spawn_file_actions_destroy(&actions);
+    if (failed != 0)
         throw std::runtime_error("cannot start " + words[0]);
 }
 

@@ -12,9 +12,11 @@ namespace vtpm::fakes {
 
 class Child {
   public:
-    // `environment` is added to ours: "NAME=value". Throws if the program cannot be started.
+    // `environment` is added to ours: "NAME=value". `descriptors` are its 3 and those after it.
+    // Throws if the program cannot be started.
     explicit Child(const std::vector<std::string>& words,
-                   const std::vector<std::string>& environment = {});
+                   const std::vector<std::string>& environment = {},
+                   const std::vector<int>& descriptors = {});
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;
     ~Child() { kill(); }

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 
@@ -18,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr unsigned device = 0;
 constexpr auto libxl_patience = 10s;  // LIBXL_INIT_TIMEOUT, and its wait for a removal
-constexpr auto answer_time = 30s;
+constexpr auto answer_time = 60s;     // an engine waits 30 s for its manager
 
 // While it lives, handles that this process opens are those of another domain.
 class As {
@@ -43,6 +45,11 @@ std::unique_ptr<xen::LibxenStore> open_store() {
 Result<xen::GrantedPage> GuestHands::share(xen::DomainId peer) {
     const As guest(domain_);
     VTPM_TRY(auto granted, xen::LibxenGrantShare().share(peer));
+    if (new_numbers_ && granted.ref == last_ref_) {
+        VTPM_TRY(auto other, xen::LibxenGrantShare().share(peer));
+        granted = std::move(other);
+    }
+    last_ref_ = granted.ref;
     const auto name = "grants/" + std::to_string(domain_) + "." + std::to_string(granted.ref) +
                       ".for" + std::to_string(peer);
     const Fd file(::open(simxen::path_of(name).c_str(), O_RDWR | O_CLOEXEC));
@@ -97,9 +104,18 @@ void SimGuest::plug() {
     host_.xen().plug(domain_, device, uuid_);
 }
 
-void SimGuest::start_vtpmd() {
-    vtpmd_.emplace(host_.doorman_command(std::to_string(domain_) + "-" + std::to_string(device)),
-                   SimHost::environment());
+void SimGuest::start_vtpmd(const std::vector<std::string>& under) {
+    auto words = host_.doorman_command(std::to_string(domain_) + "-" + std::to_string(device));
+    words.insert(words.begin(), under.begin(), under.end());
+    vtpmd_.reset();  // reaped, if it was killed
+    vtpmd_ = service_ ? service_->start(words, SimHost::environment())
+                      : std::make_unique<Child>(words, SimHost::environment());
+}
+
+void SimGuest::serve_as_unit() {
+    hands_.take_new_numbers();
+    service_ =
+        std::make_unique<SimService>(host_.directory() / ("notify" + std::to_string(domain_)));
 }
 
 bool SimGuest::announced() {
@@ -198,7 +214,14 @@ Bytes transmit(xen::FrontRing& ring, ByteView command, bool spin) {
 }
 
 pid_t SimGuest::engine_pid() const {
-    const auto engines = children_of(vtpmd_->pid());
+    auto engines = children_of(vtpmd_->pid());
+    const auto mine = std::string("--domain\0", 9) + std::to_string(domain_) + '\0';
+    for (const pid_t orphan : children_of(::getpid())) {
+        std::ifstream file("/proc/" + std::to_string(orphan) + "/cmdline");
+        const std::string words((std::istreambuf_iterator<char>(file)), {});
+        if (words.find(mine) != std::string::npos)
+            engines.push_back(orphan);
+    }
     return engines.size() == 1 ? engines.front() : -1;
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "fakes/simxen/sim_host.h"
+#include "fakes/simxen/sim_service.h"
 #include "vtpm/xen/front_device.h"
 #include "vtpm/xen/libxen_event_ports.h"
 #include "vtpm/xen/libxen_grant_share.h"
@@ -26,6 +27,9 @@ class GuestHands : public xen::GrantShare, public xen::EventPorts {
     Result<xen::GrantedPage> share(xen::DomainId peer) override;
     Result<xen::OpenPort> open(xen::DomainId peer) override;
 
+    // As with Linux: a page's number is not free again before the back end has let go of it.
+    void take_new_numbers() { new_numbers_ = true; }
+
     std::uint8_t* raw() const { return raw_; }
     xen::SharedPage page() const { return xen::SharedPage(raw_); }
     xen::EventChannel& events() const { return *events_; }
@@ -34,6 +38,8 @@ class GuestHands : public xen::GrantShare, public xen::EventPorts {
     void forget_page();
 
     xen::DomainId domain_;
+    bool new_numbers_ = false;
+    std::uint32_t last_ref_ = 0;
     std::uint8_t* raw_ = nullptr;  // the page once more
     xen::EventChannel* events_ = nullptr;
 };
@@ -59,11 +65,15 @@ class SimGuest {
     // xl create up to the driver's first command: plugged in, vtpmd at state 2, connected.
     // False if vtpmd has refused (see refusal()) or did nothing in libxl's 10 s.
     bool boot();
-    void plug();         // the domain, paused, and the device's nodes
-    void start_vtpmd();  // as udev does when the nodes appear
-    bool announced();    // waits for state 2, or a refusal
-    bool connect();      // the domain runs, its driver connects and waits for state 4
-    bool offer();        // the same up to state 3: Linux's driver waits for nothing more
+    void plug();  // the domain, paused, and the device's nodes
+    // As udev does when the nodes appear; `under`: a program, with its words, that runs it.
+    void start_vtpmd(const std::vector<std::string>& under = {});
+    // Before start_vtpmd(): what a vtpmd leaves in the descriptor store, the next one gets.
+    void serve_as_unit();
+    SimService& service() { return *service_; }
+    bool announced();  // waits for state 2, or a refusal
+    bool connect();    // the domain runs, its driver connects and waits for state 4
+    bool offer();      // the same up to state 3: Linux's driver waits for nothing more
     std::string refusal();
 
     // xl destroy: true if the back end let go within libxl's 10 s and vtpmd has ended.
@@ -77,7 +87,7 @@ class SimGuest {
     xen::FrontDevice& front() { return front_; }
     GuestHands& hands() { return hands_; }
     Child& vtpmd() { return *vtpmd_; }
-    pid_t engine_pid() const;  // -1: none, or several
+    pid_t engine_pid() const;  // -1: none, or several; its vtpmd may have died
     xen::DomainId domain() const { return domain_; }
     std::string state();  // the back end's
 
@@ -90,7 +100,8 @@ class SimGuest {
     GuestHands hands_;
     std::unique_ptr<xen::LibxenStore> store_;
     xen::FrontDevice front_;
-    std::optional<Child> vtpmd_;
+    std::unique_ptr<SimService> service_;
+    std::unique_ptr<Child> vtpmd_;
     std::optional<std::uint32_t> file_;
 };
 

@@ -139,7 +139,9 @@ bool SimHost::locks_memory() {
 }
 
 std::vector<std::string> SimHost::environment() {
-    std::vector<std::string> variables = {std::string("LD_LIBRARY_PATH=") + SIMXEN_LIBRARIES};
+    // Another thread may be a guest at this moment.
+    std::vector<std::string> variables = {"SIMXEN_DOMID=0",
+                                          std::string("LD_LIBRARY_PATH=") + SIMXEN_LIBRARIES};
     if (!locks_memory() && !jail::sanitized)  // a sanitizer's mlockall() locks nothing
         variables.push_back(std::string("LD_PRELOAD=") + SIMXEN_LIBRARIES + "/unlocked.so");
     return variables;

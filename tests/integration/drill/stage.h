@@ -62,7 +62,7 @@ struct Stage {
     SimHost host;
     Uuid uuid = host.create(tpm::Version::v2_0);
     SimGuest victim{host, 5, uuid};
-    xen::DomainId next_domain = 100;
+    xen::DomainId next_domain = 1000;  // none of integration-sim's, which may run beside
 
     Stage() { boot(victim); }
 

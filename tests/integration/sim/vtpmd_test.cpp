@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t pcr = 10;
 const Bytes value(32, 0x5A);
+constexpr int stopped = 75 << 8;  // waitpid's word for how vtpmd ends when it is told to
 
 void store_value(SimGuest& guest) {
     REQUIRE(run(guest, v20::nv_define(32)) == success);
@@ -88,7 +89,7 @@ TEST_CASE("a vtpmd that is restarted goes on with the guest's TPM") {
     REQUIRE(run(bench.guest, v20::pcr_extend(pcr, 0xA5)) == success);
     const auto restart = [&](SimGuest& guest) {
         guest.vtpmd().terminate();
-        REQUIRE(guest.vtpmd().wait(10s) == 0);
+        REQUIRE(guest.vtpmd().wait(10s) == stopped);
         guest.start_vtpmd();
     };
     for (int round = 0; round < 2; ++round) {
@@ -125,7 +126,7 @@ TEST_CASE("a vtpmd that is restarted goes on with the guest's TPM") {
     }
     SECTION("the guest is gone meanwhile, and created anew") {
         bench.guest.vtpmd().terminate();
-        REQUIRE(bench.guest.vtpmd().wait(10s) == 0);
+        REQUIRE(bench.guest.vtpmd().wait(10s) == stopped);
         bench.host.xen().delete_nodes(5, 0);
         bench.host.xen().remove_domain(5);
     }
@@ -177,19 +178,24 @@ TEST_CASE("an acknowledged write outlives a killed manager") {
     boot(bench.guest);
     store_value(bench.guest);
     bench.host.kill_manager();
-
-    SECTION("and its guest can read, but is told that it cannot write") {
+    Bytes last = value;
+    if (GENERATE(false, true)) {  // the guest can read, but is told that it cannot write
         CHECK(run(bench.guest, v20::nv_write(Bytes(32, 0x11))) == nv_unavailable);
         CHECK(run(bench.guest, v20::pcr_read(0)) == success);
         CHECK(run(bench.guest, v20::get_random(16)) == success);
         // It was not forgotten, either: the guest goes on from it.
-        CHECK(run(bench.guest, v20::nv_write(value)) == nv_unavailable);
+        last = Bytes(32, 0x77);
+        CHECK(run(bench.guest, v20::nv_write(last)) == nv_unavailable);
+        bench.host.start_manager();
+        CHECK(soon([&] { return run(bench.guest, v20::nv_read(32)) == success; }));
+        CHECK(read_nv(bench.guest, 32) == last);
+    } else {
+        bench.host.start_manager();
     }
-    bench.host.start_manager();
     CHECK(bench.guest.destroy());
     SimGuest again(bench.host, 6, bench.uuid);
     boot(again);
-    CHECK(read_nv(again, 32) == value);
+    CHECK(read_nv(again, 32) == last);
     CHECK(again.destroy());
 }
 
@@ -216,11 +222,6 @@ TEST_CASE("a restarted manager serves the guests that run on") {
         if (back - begin < 800ms)
             CHECK(code == success);
         CHECK(soon([&] { return run(bench.guest, v20::nv_write(newer)) == success; }));
-    }
-    SECTION("what could not be written in time is written when it is back") {
-        CHECK(run(bench.guest, v20::nv_write(newer)) == nv_unavailable);
-        bench.host.start_manager();
-        CHECK(soon([&] { return run(bench.guest, v20::nv_read(32)) == success; }));
     }
     SECTION("its channel arrives together with a command, which takes it") {
         // Both are there when the engine looks; it must not look for the channel a second time.

@@ -50,8 +50,7 @@ struct Scene {
         const Bytes content(frame.payload.view().begin(), frame.payload.view().end());
         wire::proto::EngineReply reply;
         if (refuse) {
-            *reply.mutable_failure() =
-                wire::to_message(Error{Errc::io, NextAction::retry_later, "disk full"});
+            *reply.mutable_failure() = wire::to_message(Error{Errc::io, refusal, "disk full"});
         } else if (commit.sequence() + 1 == sequence && content == stored.back()) {
             reply.mutable_committed()->set_sequence(sequence);
         } else if (commit.sequence() != sequence) {
@@ -82,6 +81,7 @@ struct Scene {
     std::atomic<std::uint64_t> sequence = 0;
     std::vector<Bytes> stored;
     std::atomic<bool> refuse = false;
+    NextAction refusal = NextAction::retry_later;
     std::thread thread;
     StateClient client{manager(1)};
 };
@@ -130,8 +130,20 @@ TEST_CASE("where somebody else has written meanwhile nothing goes on") {
     CHECK(scene.client.has_pending());
 }
 
-TEST_CASE("a commit that was refused is joined by later changes") {
+TEST_CASE("a commit that may be taken later is repeated as it was, before anything newer") {
     Scene scene;
+    REQUIRE(scene.client.attach(scene.manager(9), 10s));
+    scene.refuse = true;
+    CHECK_FALSE(scene.write(1));
+    CHECK_FALSE(scene.write(2));
+    scene.refuse = false;
+    CHECK(scene.write(3));
+    CHECK(scene.kept() == std::vector<Bytes>{{1}, {3}});
+}
+
+TEST_CASE("a commit that was refused for good is joined by later changes") {
+    Scene scene;
+    scene.refusal = NextAction::refuse;
     scene.refuse = true;
     CHECK_FALSE(scene.write(1));
     scene.refuse = false;

@@ -1,4 +1,4 @@
-// Removal by the toolstack, ends of domains, restarts of vtpmd, refusals, a failing store.
+// Removal by the toolstack, ends of domains, refusals, a failing store.
 #include "back_device_bench.h"
 
 using namespace vtpm;
@@ -239,46 +239,6 @@ TEST_CASE("a stale node of a live domain goes to 6") {
     bench.bring_up();
     CHECK(bench.own_state() == "6");
     CHECK(bench.owner.calls.empty());
-}
-
-TEST_CASE("re-attach: connected again without the guest seeing any state") {
-    BackDeviceBench bench;
-    bench.offer("8", "12", "4");
-    bench.tree.write(bench.own + "/state", "4");
-    bench.start();
-    CHECK(bench.device.was_connected());
-    bench.run();
-    CHECK(bench.owner.calls.empty());
-    bench.announce();
-    bench.run();
-    CHECK(bench.owner.calls == Calls{"connect 8:12"});
-    CHECK(bench.states_written().empty());
-    bench.run();
-    CHECK(bench.owner.connects == 1);
-}
-
-TEST_CASE("re-attach to a guest that closed meanwhile") {
-    BackDeviceBench bench;
-    bench.offer("8", "12", "5");
-    bench.tree.write(bench.own + "/state", GENERATE("4", "5"));
-    bench.start();
-    bench.announce();
-    bench.run();
-    CHECK(bench.own_state() == "5");
-    bench.guest("6");
-    bench.run();
-    CHECK(bench.own_state() == "6");
-    CHECK(bench.owner.calls.empty());
-}
-
-TEST_CASE("re-attach at 6 does not show 2, which would lose a kexec'd guest its TPM") {
-    BackDeviceBench bench;
-    bench.guest("6");
-    bench.tree.write(bench.own + "/state", "6");
-    bench.start();
-    bench.announce();
-    bench.run();
-    CHECK(bench.states_written().empty());
 }
 
 TEST_CASE("stopping the daemon writes nothing") {
