@@ -1,8 +1,8 @@
 # What the package holds beside the programs, and where. include() it after add_subdirectory(daemons).
-foreach(program vtpmctl vtpmmgrd vtpmd)
+foreach(program vtpmctl vtpmmgrd vtpmd vtpm-swtpm)
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 endforeach()
-install(TARGETS vtpm-engine RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/xen-vtpm)
+install(TARGETS vtpm-engine vtpm-swtpm-engine RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/xen-vtpm)
 
 # systemd and udev look under /lib on Debian 12 and under /usr/lib later; their .pc files know.
 pkg_get_variable(VTPM_UNIT_DIR systemd systemdsystemunitdir)
@@ -14,6 +14,7 @@ install(FILES
     systemd/vtpmmgrd.socket
     systemd/vtpmmgrd.service
     systemd/vtpmd@.service
+    systemd/vtpm-swtpm@.service
     systemd/vtpm-coldplug.service
     DESTINATION ${VTPM_UNIT_DIR})
 install(FILES systemd/xen-vtpm.sysusers RENAME xen-vtpm.conf DESTINATION ${VTPM_SYSUSERS_DIR})
@@ -30,4 +31,6 @@ install(FILES
     packaging/man/vtpmmgrd.8
     packaging/man/vtpmd.8
     packaging/man/vtpm-engine.8
+    packaging/man/vtpm-swtpm.8
+    packaging/man/vtpm-swtpm-engine.8
     DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "seat.h"
+#include "confinement.h"
 
 namespace vtpm::engine_program {
 namespace {
@@ -18,6 +18,8 @@ constexpr jail::ArgumentMatch not_executable{2, PROT_EXEC, 0};
 // Shared memory would not count for RLIMIT_DATA.
 constexpr jail::ArgumentMatch anonymous{3, MAP_TYPE | MAP_ANONYMOUS, MAP_PRIVATE | MAP_ANONYMOUS};
 
+constexpr std::uint64_t every_bit = ~std::uint64_t{0};
+
 constexpr jail::ArgumentMatch futex_operation(std::uint64_t operation) {
     constexpr std::uint64_t command = ~std::uint64_t{FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME};
     return {1, command & 0xffffffff, operation};
@@ -25,11 +27,9 @@ constexpr jail::ArgumentMatch futex_operation(std::uint64_t operation) {
 
 }  // namespace
 
-std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
-    const auto port = static_cast<std::uint64_t>(event_channel);
-    constexpr std::uint64_t every_bit = ~std::uint64_t{0};
+std::vector<jail::AllowedCall> allowed_calls() {
     return {
-        {"read", "event channel, vtpmd, vtpmmgrd, the watcher's eventfd"},
+        {"read", "event channel or data channel, vtpmd, vtpmmgrd, the watcher's eventfd"},
         {"write", "the same, and standard error"},
         {"writev", "frames to vtpmd and vtpmmgrd; standard error through the C library"},
         {"newfstatat",
@@ -39,12 +39,10 @@ std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
          jail::ArgumentMatch{3, every_bit, AT_EMPTY_PATH}},
         {"lseek", "the same", jail::ArgumentMatch{0, every_bit, STDERR_FILENO}},
         {"recvmsg", "from vtpmd: its orders, and a channel to the vtpmmgrd that was restarted",
-         jail::ArgumentMatch{0, every_bit, Seat::doorman_fd}},
+         jail::ArgumentMatch{0, every_bit, doorman_fd}},
         {"poll", "wait for the guest or for vtpmd"},
         {"ppoll", "the same, in another C library"},
         {"restart_syscall", "poll after a stop signal"},
-        {"ioctl", "ring the guest's bell, nothing else", jail::ArgumentMatch{0, every_bit, port},
-         jail::ArgumentMatch{1, every_bit, evtchn_notify}},
         {"mmap", "malloc: private anonymous memory, never executable", not_executable, anonymous},
         {"mprotect", "malloc: a second thread's heap grows, never executable", not_executable},
         {"munmap", "malloc, and letting go of the ring page"},
@@ -69,6 +67,15 @@ std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
         {"exit", "the watcher thread ends"},
         {"exit_group", "the engine ends"},
     };
+}
+
+std::vector<jail::AllowedCall> allowed_calls(int event_channel) {
+    const auto port = static_cast<std::uint64_t>(event_channel);
+    auto calls = allowed_calls();
+    calls.push_back({"ioctl", "ring the guest's bell, nothing else",
+                     jail::ArgumentMatch{0, every_bit, port},
+                     jail::ArgumentMatch{1, every_bit, evtchn_notify}});
+    return calls;
 }
 
 }  // namespace vtpm::engine_program

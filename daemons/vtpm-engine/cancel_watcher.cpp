@@ -11,9 +11,28 @@
 #include "empty_events.h"
 
 namespace vtpm::engine_program {
+namespace {
+
+class RingSource : public CancelWatcher::Source {
+  public:
+    RingSource(const xen::BackRing& ring, xen::EventChannel& events)
+        : ring_(ring), events_(events) {}
+    int fd() const override { return events_.fd(); }
+    Result<void> consume() override { return events_.consume(); }
+    bool cancel_requested() const override { return ring_.cancel_requested(); }
+
+  private:
+    const xen::BackRing& ring_;
+    xen::EventChannel& events_;
+};
+
+}  // namespace
 
 CancelWatcher::CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events)
-    : ring_(ring), events_(events), wake_(::eventfd(0, EFD_CLOEXEC)) {
+    : CancelWatcher(std::make_unique<RingSource>(ring, events)) {}
+
+CancelWatcher::CancelWatcher(std::unique_ptr<Source> source)
+    : source_(std::move(source)), wake_(::eventfd(0, EFD_CLOEXEC)) {
     if (!wake_.valid())
         throw std::runtime_error("eventfd failed");
     thread_ = std::thread([this] { run(); });
@@ -74,10 +93,10 @@ void CancelWatcher::run() {
 // see on the page by itself; after one the bell is not heard for a moment, see EmptyEvents.
 void CancelWatcher::watch() {
     std::array<pollfd, 2> wanted = {pollfd{wake_.get(), POLLIN, 0},
-                                    pollfd{events_.fd(), POLLIN, 0}};
+                                    pollfd{source_->fd(), POLLIN, 0}};
     bool deaf = false;
     for (;;) {
-        if (ring_.cancel_requested())
+        if (source_->cancel_requested())
             engine_->cancel();
         const nfds_t count = deaf ? 1 : wanted.size();
         const int milliseconds = deaf ? static_cast<int>(EmptyEvents::pause.count()) : -1;
@@ -89,7 +108,7 @@ void CancelWatcher::watch() {
             return;
         if (wanted[1].revents == 0)
             continue;
-        if ((wanted[1].revents & POLLIN) == 0 || !events_.consume())
+        if ((wanted[1].revents & POLLIN) == 0 || !source_->consume())
             return;
         deaf = true;
     }

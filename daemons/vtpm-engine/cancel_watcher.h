@@ -7,6 +7,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -18,9 +19,20 @@ namespace vtpm::engine_program {
 
 class CancelWatcher {
   public:
-    // All must outlive the watcher. Starts the thread and waits until it runs, for a thread's start
-    // in the C library makes calls that the system call filter kills: do this before the filter.
+    // Where the guest's wish comes from.
+    class Source {
+      public:
+        virtual ~Source() = default;
+        virtual int fd() const = 0;          // readable: look again
+        virtual Result<void> consume() = 0;  // takes what made it readable
+        virtual bool cancel_requested() const = 0;
+    };
+
+    // A ring's page and its bell; both must outlive the watcher.
     CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events);
+    // Starts the thread and waits until it runs, for a thread's start
+    // in the C library makes calls that the system call filter kills: do this before the filter.
+    explicit CancelWatcher(std::unique_ptr<Source> source);
     ~CancelWatcher();
     CancelWatcher(const CancelWatcher&) = delete;
     CancelWatcher& operator=(const CancelWatcher&) = delete;
@@ -44,8 +56,7 @@ class CancelWatcher {
     void watch();
     void wake() const;
 
-    const xen::BackRing& ring_;
-    xen::EventChannel& events_;
+    std::unique_ptr<Source> source_;
     Fd wake_;  // eventfd: a watch is over
     std::mutex mutex_;
     std::condition_variable changed_;

@@ -1,8 +1,9 @@
 #include "confinement.h"
 
-#include <array>
+#include <signal.h>
 
-#include "seat.h"
+#include <vector>
+
 #include "vtpm/base/start.h"
 #include "vtpm/engine/libtpms_engine.h"
 #include "vtpm/jail/confine.h"
@@ -16,10 +17,13 @@ constexpr std::size_t data_limit = 64UL * 1024 * 1024;
 
 }  // namespace
 
-void confine(std::uint32_t uid, int event_channel_fd) {
+void confine(std::uint32_t uid, std::span<const int> more) {
+    ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);
     engine::LibtpmsEngine::warm_up();
     required(jail::lock_memory());
-    const std::array keep = {Seat::doorman_fd, Seat::manager_fd, event_channel_fd};
+    std::vector<int> keep = {doorman_fd, manager_fd};
+    keep.insert(keep.end(), more.begin(), more.end());
     required(jail::close_descriptors_except(keep));
     required(jail::empty_namespaces());
     required(jail::limit_resources(data_limit));

@@ -1,14 +1,18 @@
-// What an engine gives up before its second thread starts: all but the system calls, which the
-// filter takes (allowed_calls.h). A file of its own because tests/fuzz puts hostile states into the
-// very same jail.
+// What every engine does to itself before it hears its guest, whatever its front: it gives up all
+// but the system calls, which the filter takes (allowed_calls.h). tests/fuzz puts hostile states
+// into the very same jail.
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace vtpm::engine_program {
 
-// Whole-process, as root. Keeps standard error, vtpmd's and vtpmmgrd's descriptors (seat.h) and
-// this one. Ends the process where a step fails.
-void confine(std::uint32_t uid, int event_channel_fd);
+inline constexpr int doorman_fd = 3;  // where vtpmd, or who stands in its place, puts them
+inline constexpr int manager_fd = 4;
+
+// Loads what would be loaded later, and gives away all but these two and `more` descriptors. Whole-
+// process, before other threads start. Ends the process where a step fails.
+void confine(std::uint32_t uid, std::span<const int> more);
 
 }  // namespace vtpm::engine_program

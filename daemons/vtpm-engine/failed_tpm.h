@@ -10,11 +10,12 @@ namespace vtpm::engine_program {
 
 class FailedTpm : public engine::Engine {
   public:
-    explicit FailedTpm(tpm::Version version) : version_(version) {}
+    explicit FailedTpm(tpm::Version version, tpm::Refusal refusal = tpm::Refusal::failed)
+        : version_(version), refusal_(refusal) {}
 
     Result<void> power_on(engine::PowerOn) override { return {}; }
     std::size_t execute(ByteView, std::uint8_t, MutableByteView response) override {
-        return tpm::write_refusal(version_, tpm::Refusal::failed, response);
+        return tpm::write_refusal(version_, refusal_, response);
     }
     void cancel() override {}
     std::vector<engine::StateBlob> take_changes() override { return {}; }
@@ -25,6 +26,7 @@ class FailedTpm : public engine::Engine {
 
   private:
     tpm::Version version_;
+    tpm::Refusal refusal_;
 };
 
 }  // namespace vtpm::engine_program

@@ -1,7 +1,5 @@
 #include "seat.h"
 
-#include <signal.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 
@@ -33,10 +31,8 @@ Arguments arguments_of(int argc, char** argv) {
 Seat::Seat(const Arguments& arguments)
     : page_(required(xen::map_grant(arguments.domain, arguments.ring_ref))),
       events_(required(xen::LibxenEventChannel::bind(arguments.domain, arguments.event_channel))) {
-    ::signal(SIGPIPE, SIG_IGN);
-    ::signal(SIGXFSZ, SIG_IGN);
     required(events_->restrict_to(arguments.domain));
-    confine(arguments.uid, events_->fd());
+    confine(arguments.uid, std::array{events_->fd()});
     ring_ = std::make_unique<xen::BackRing>(page_.page(), *events_);
     watcher_ = std::make_unique<CancelWatcher>(*ring_, *events_);
 }

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "cancel_watcher.h"
+#include "confinement.h"
 #include "vtpm/xen/back_ring.h"
 #include "vtpm/xen/libxen_event_channel.h"
 #include "vtpm/xen/mapped_page.h"
@@ -28,8 +29,8 @@ Arguments arguments_of(int argc, char** argv);
 
 class Seat {
   public:
-    static constexpr int doorman_fd = 3;
-    static constexpr int manager_fd = 4;
+    static constexpr int doorman_fd = engine_program::doorman_fd;
+    static constexpr int manager_fd = engine_program::manager_fd;
 
     // Whole-process, before other threads start. Ends the process where a step fails.
     explicit Seat(const Arguments& arguments);

@@ -9,6 +9,7 @@
 #include "failed_tpm.h"
 #include "handed_over_state.h"
 #include "suspended_state.h"
+#include "tpm_start.h"
 #include "vtpm/base/log.h"
 #include "vtpm/engine/libtpms_engine.h"
 #include "vtpm/wire/failure.h"
@@ -79,7 +80,7 @@ Result<void> Service::power_on() {
         fail_tpm(version);
         return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
     }
-    const auto started = start_tpm(version, order.power_on(), std::move(frame.payload));
+    const auto started = start(version, order.power_on(), std::move(frame.payload));
     if (!started) {
         fail_tpm(version);
         return report_failure(started.error());
@@ -102,40 +103,13 @@ Result<void> Service::describe(const wire::proto::Describe& question) {
     return doorman_.send(report);
 }
 
-Result<wire::proto::Ready> Service::start_tpm(tpm::Version version,
-                                              const wire::proto::PowerOn& order,
-                                              SecretBytes volatile_state) {
-    const auto begin = std::chrono::steady_clock::now();
-    VTPM_TRY(auto loaded, state_.load());
-    const bool manufacture = loaded.sequence == 0;
-    const bool put_by = has_suspended_state(loaded.blobs);
-    if (order.resume()) {
-        VTPM_TRY(volatile_state, take_suspended_state(loaded.blobs, order.life()));
-    } else {
-        drop_suspended_state(loaded.blobs);
-    }
-    if (manufacture && !volatile_state.empty()) {
-        return fail(Errc::corrupt, "volatile state for an instance that was never stored");
-    }
-    if (!order.resume() && !volatile_state.empty()) {
-        VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
-    }
+Result<wire::proto::Ready> Service::start(tpm::Version version, const wire::proto::PowerOn& order,
+                                          SecretBytes volatile_state) {
     tpm_ = std::make_unique<engine::LibtpmsEngine>();
-    VTPM_CHECK(tpm_->power_on({version, manufacture, std::move(loaded.blobs),
-                               std::move(volatile_state), std::move(loaded.seed)}));
-    auto changes = tpm_->take_changes();
-    // Of use once: gone before the guest gets an answer.
-    if (put_by)
-        changes.push_back({engine::StateKind::volatile_state, std::nullopt});
-    VTPM_CHECK(state_.commit(std::move(changes)));
-    server_ = std::make_unique<CommandServer>(version, std::move(loaded.policy), *tpm_, state_,
+    VTPM_TRY(auto started, start_tpm(*tpm_, state_, version, order, std::move(volatile_state)));
+    server_ = std::make_unique<CommandServer>(version, std::move(started.policy), *tpm_, state_,
                                               ring_.watcher);
-    wire::proto::Ready ready;
-    ready.set_manufactured(manufacture);
-    const auto took = std::chrono::steady_clock::now() - begin;
-    ready.set_start_microseconds(static_cast<std::uint32_t>(
-        std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
-    return ready;
+    return started.ready;
 }
 
 void Service::fail_tpm(tpm::Version version) {

@@ -34,8 +34,8 @@ class Service {
   private:
     Result<void> power_on();
     Result<void> describe(const wire::proto::Describe& question);
-    Result<wire::proto::Ready> start_tpm(tpm::Version version, const wire::proto::PowerOn& order,
-                                         SecretBytes volatile_state);
+    Result<wire::proto::Ready> start(tpm::Version version, const wire::proto::PowerOn& order,
+                                     SecretBytes volatile_state);
     void fail_tpm(tpm::Version version);
     Result<void> wait();
     bool may_serve() const { return serving_ && !held_; }

@@ -135,6 +135,7 @@ void describe_instances(CLI::App& app, Arguments& a) {
         ->capture_default_str()
         ->needs(watch);
     by_name(app.add_subcommand("show", "one of them"));
+    by_name(app.add_subcommand("qemu", "how a guest of QEMU or KVM gets one of them"));
     auto* rename = app.add_subcommand("rename", "give one another name");
     by_name(rename);
     rename->add_option("NEW-NAME", a.new_name, "its new name")->required();

@@ -12,6 +12,7 @@
 
 #include "command_line.h"
 #include "doctor.h"
+#include "qemu_arguments.h"
 
 namespace {
 using namespace vtpm;           // NOLINT: a main file
@@ -35,6 +36,7 @@ const std::map<std::string, Verb>& verbs() {
              return options.watch ? watch(m, options, a.output) : list(m, a.output);
          }},
         {"show", [](Manager& m, const Arguments& a) { return show(m, a.selector, a.output); }},
+        {"qemu", [](Manager& m, const Arguments& a) { return qemu(m, a.selector, a.output); }},
         {"rename", [](Manager& m,
                       const Arguments& a) { return rename(m, a.selector, a.new_name, a.output); }},
         {"policy",

@@ -20,6 +20,9 @@ std::string tpm_text(std::uint32_t number) {
 std::string holder_text(const wire::proto::Instance& instance) {
     if (!instance.in_use())
         return "-";
+    constexpr std::uint32_t first_seat = 0x8000;  // above Xen's domains: guests of QEMU
+    if (instance.domain() >= first_seat)
+        return "vtpm-swtpm";
     return "domain " + std::to_string(instance.domain());
 }
 

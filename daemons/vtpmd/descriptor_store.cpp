@@ -100,10 +100,15 @@ Result<SecretBytes> DescriptorStore::secret() {
     if (secret.size() == secret_size)
         return secret;
     drop(secret_name);
-    secret = SecretBytes(secret_size);
+    VTPM_TRY(secret, new_secret());
+    VTPM_CHECK(put_memory(secret_name, secret.view()));
+    return secret;
+}
+
+Result<SecretBytes> DescriptorStore::new_secret() {
+    SecretBytes secret(secret_size);
     if (::getrandom(secret.span().data(), secret_size, 0) != secret_size)
         return fail_errno("getrandom", errno);
-    VTPM_CHECK(put_memory(secret_name, secret.view()));
     return secret;
 }
 

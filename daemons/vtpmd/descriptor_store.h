@@ -46,6 +46,8 @@ class DescriptorStore {
 
     // The same 16 random bytes for every vtpmd that gets this store.
     Result<SecretBytes> secret();
+    // Others, for who has no store and no heir.
+    static Result<SecretBytes> new_secret();
 
   private:
     std::map<std::string, Descriptors, std::less<>> left_;

@@ -71,17 +71,11 @@ Result<void> bound_writes(int socket) {
     ::_exit(127);
 }
 
-std::vector<std::string> arguments_for(const std::string& program, GuestDevice guest,
-                                       const xen::RingAddress& ring) {
-    return {program,
-            "--domain",
-            std::to_string(ring.domid),
-            "--ring-ref",
-            std::to_string(ring.ring_ref),
-            "--event-channel",
-            std::to_string(ring.event_channel),
-            "--uid",
-            std::to_string(guest.engine_uid())};
+std::vector<std::string> arguments_for(GuestDevice guest, const xen::RingAddress& ring) {
+    return {"--domain",        std::to_string(ring.domid),
+            "--ring-ref",      std::to_string(ring.ring_ref),
+            "--event-channel", std::to_string(ring.event_channel),
+            "--uid",           std::to_string(guest.engine_uid())};
 }
 
 // libtpms frees what held a guest's secrets as it is. So malloc writes over all that it is given
@@ -114,10 +108,17 @@ std::vector<char*> pointers_to(std::vector<std::string>& words) {
 
 Result<EngineProcess> EngineProcess::start(const std::string& program, GuestDevice guest,
                                            const xen::RingAddress& ring, Fd state, Fd log) {
+    return start(program, arguments_for(guest, ring), std::move(state), std::move(log));
+}
+
+Result<EngineProcess> EngineProcess::start(const std::string& program,
+                                           const std::vector<std::string>& given, Fd state,
+                                           Fd log) {
     VTPM_TRY(auto pair, stream_socket_pair());
     for (const int fd : {state.get(), pair.first.get(), pair.second.get()})
         VTPM_CHECK(bound_writes(fd));
-    auto words = arguments_for(program, guest, ring);
+    std::vector<std::string> words = {program};
+    words.insert(words.end(), given.begin(), given.end());
     const auto arguments = pointers_to(words);
     auto variables = engine_environment();
     const auto environment = pointers_to(variables);

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "guest_device.h"
 #include "vtpm/base/secret_bytes.h"
@@ -28,6 +29,9 @@ class EngineProcess {
                                        const xen::RingAddress& ring, Fd state, Fd log);
     // By what descriptors() gave to another vtpmd.
     static EngineProcess adopt(Fd channel, Fd process);
+    // The same, of an engine with a front of its own: its arguments, all but the program's name.
+    static Result<EngineProcess> start(const std::string& program,
+                                       const std::vector<std::string>& arguments, Fd state, Fd log);
     EngineProcess(EngineProcess&& other) noexcept;
     EngineProcess& operator=(EngineProcess&& other) = delete;
     ~EngineProcess();
@@ -70,6 +74,7 @@ class EngineProcess {
 
     int fd() const { return channel_.fd(); }
     std::array<int, 2> descriptors() const { return {channel_.fd(), process_.get()}; }
+    wire::Channel& channel() { return channel_; }
 
   private:
     EngineProcess(pid_t pid, Fd process, Fd channel)

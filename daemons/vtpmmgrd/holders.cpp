@@ -7,7 +7,12 @@
 namespace vtpm::manager {
 namespace {
 
+// Above the numbers of Xen's domains are the seats of vtpm-swtpm.
+constexpr std::uint32_t first_seat = 0x8000;
+
 std::string name_of(GuestDevice guest) {
+    if (guest.domain >= first_seat)
+        return "vtpm-swtpm (seat " + std::to_string(guest.domain - first_seat) + ")";
     return "domain " + std::to_string(guest.domain) + " (device " + std::to_string(guest.device) +
            ")";
 }

@@ -22,8 +22,7 @@ namespace {
 
 bool one_exists = false;
 
-// The ring's packet is 4088 bytes; libtpms' default of 4096 would make responses that do not fit.
-constexpr std::uint32_t buffer_size = 4088;
+constexpr std::uint32_t shutdown_2_0 = 0x145;
 
 std::string libtpms_says(const char* what, TPM_RESULT result) {
     return std::string(what) + ": libtpms error " + std::to_string(result);
@@ -75,7 +74,7 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     if (const auto chosen = TPMLIB_ChooseTPMVersion(wanted); chosen != TPM_SUCCESS) {
         return fail(Errc::unsupported, libtpms_says("choosing the TPM version", chosen));
     }
-    TPMLIB_SetBufferSize(buffer_size, nullptr, nullptr);
+    TPMLIB_SetBufferSize(start.buffer_size, nullptr, nullptr);
     VTPM_CHECK(register_callbacks(*shelf_));
     initialised_ = true;  // even if it fails: it holds on to the version until it is terminated
     if (const auto started = TPMLIB_MainInit(); started != TPM_SUCCESS) {
@@ -86,9 +85,17 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     shelf_->erase(StateKind::volatile_state);
     if (!cold)
         return {};
-    VTPM_CHECK(start_up());
+    if (!start.has_firmware)
+        VTPM_CHECK(start_up());
     if (!start.manufacture || version_ != tpm::Version::v1_2)
         return {};
+    return make_endorsement_key(start.has_firmware);
+}
+
+// It takes a TPM that is started; one whose firmware gives Startup itself is reset afterwards.
+Result<void> LibtpmsEngine::make_endorsement_key(bool has_firmware) {
+    if (has_firmware)
+        VTPM_CHECK(start_up());
     // A TPM 1.2 leaves its factory with an endorsement key; without one it cannot be owned.
     std::array<std::uint8_t, 20> nonce{};
     if (RAND_bytes(nonce.data(), static_cast<int>(nonce.size())) != 1) {
@@ -97,6 +104,14 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     VTPM_TRY(const auto made, run_own(tpm::create_endorsement_key_pair(nonce)));
     if (made != 0)
         return fail(Errc::corrupt, "making the endorsement key: code " + std::to_string(made));
+    if (!has_firmware)
+        return {};
+    TPMLIB_Terminate();
+    running_ = false;
+    if (const auto started = TPMLIB_MainInit(); started != TPM_SUCCESS) {
+        return fail(Errc::corrupt, libtpms_says("resetting the new TPM", started));
+    }
+    running_ = true;
     return {};
 }
 
@@ -124,6 +139,8 @@ std::size_t LibtpmsEngine::execute(ByteView command, std::uint8_t locality,
     if (!running_)
         return refuse(response);
     set_locality(locality);
+    const auto header = tpm::parse_header(command);
+    shut_down_ = header && header->code == shutdown_2_0;
     std::uint32_t size = 0;
     // libtpms takes a pointer to non-const but documents the command as input only.
     const auto result = TPMLIB_Process(&response_, &size, &response_capacity_,
@@ -160,11 +177,11 @@ Result<SecretBytes> LibtpmsEngine::volatile_state() {
 }
 
 // TPM2_Shutdown spares the guest a step of its dictionary-attack counter; TPM 1.2 has no such
-// command.
+// command. One that the guest has given itself stands: it may have been for a Startup(STATE).
 void LibtpmsEngine::power_off() {
     if (!running_)
         return;
-    if (version_ == tpm::Version::v2_0) {
+    if (version_ == tpm::Version::v2_0 && !shut_down_) {
         // A TPM in failure mode refuses it; then there is nothing to keep either.
         (void)run_own(tpm::shutdown_clear());
     }

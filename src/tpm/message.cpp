@@ -81,6 +81,8 @@ std::uint32_t refusal_code(Version version, Refusal refusal) {
             return v1_2 ? 0x1FU : 0x923U;  // IOERROR, NV_UNAVAILABLE
         case Refusal::failed:
             return v1_2 ? 0x1CU : 0x101U;  // FAILEDSELFTEST, FAILURE
+        case Refusal::no_power:
+            return v1_2 ? 0x09U : 0x101U;  // FAIL, FAILURE
         case Refusal::cancelled:
             return v1_2 ? 0x09U : 0x909U;  // FAIL, CANCELED
         case Refusal::denied_command:

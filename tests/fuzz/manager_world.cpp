@@ -109,7 +109,7 @@ Fd World::attach(const Uuid& uuid) {
     auto pair = sure(stream_socket_pair());
     const auto session = std::make_shared<manager::EngineSession>(
         *manager_, uuid, socket(loop_, std::move(pair.first)));
-    (void)holders_.acquire(uuid, {7, 0});
+    (void)holders_.acquire(uuid, {7, 0}, {});
     holders_.set_engine(uuid, session);
     session->start();
     return nonblocking(std::move(pair.second));

@@ -74,7 +74,7 @@ int main() {
     for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL})
         ::sigaction(signal, &on_fault, nullptr);
     const int bell = ::eventfd(0, EFD_CLOEXEC);
-    engine_program::confine(uid, bell);
+    engine_program::confine(uid, {&bell, 1});
     if (!locks)  // in a container: else the jail would be one in which no byte can be had
         ::munlockall();
     required(jail::install_filter(engine_program::allowed_calls(bell)));

@@ -31,13 +31,17 @@ struct PowerOn {
     std::vector<StateBlob> blobs;  // the lasting state; empty exactly if manufacture
     SecretBytes volatile_state;    // to go on with; empty: a cold start
     SecretBytes seed;              // entropy from the host's chip, mixed in
+    bool has_firmware = false;     // which gives Startup itself
+    // The ring's packet is 4088 bytes; libtpms' own 4096 would make responses that do not fit.
+    std::uint32_t buffer_size = 4088;
 };
 
 class Engine {
   public:
     virtual ~Engine() = default;
 
-    // Loads or manufactures the TPM and does what firmware would (Startup after a cold start).
+    // Loads or manufactures the TPM and does what firmware would (Startup after a cold start), if
+    // there is none.
     virtual Result<void> power_on(PowerOn start) = 0;
 
     // Runs one command and returns the size of its response. `response` holds at least 4096 bytes.

@@ -7,12 +7,13 @@
 #pragma once
 
 #include "vtpm/engine/engine.h"
+#include "vtpm/engine/platform.h"
 
 namespace vtpm::engine {
 
 class StateShelf;
 
-class LibtpmsEngine : public Engine {
+class LibtpmsEngine : public Engine, public Platform {
   public:
     LibtpmsEngine();
     ~LibtpmsEngine() override;
@@ -24,12 +25,22 @@ class LibtpmsEngine : public Engine {
     Result<SecretBytes> volatile_state() override;
     void power_off() override;
 
+    std::uint32_t hash_start() override;
+    std::uint32_t hash_data(ByteView data) override;
+    std::uint32_t hash_end() override;
+    std::uint32_t established(bool& value) override;
+    std::uint32_t reset_established(std::uint8_t locality) override;
+
+    // TPMLIB_GetInfo: JSON about the library. Of the TPM that runs, or of a version if none does.
+    static std::string info(tpm::Version version, std::uint32_t flags);
+
     // Loads what OpenSSL and libtpms would otherwise load on first use (configuration files, random
     // number generator): call before the file system is gone.
     static void warm_up();
 
   private:
     Result<void> start_up();
+    Result<void> make_endorsement_key(bool has_firmware);
     std::size_t refuse(MutableByteView response) const;
     Result<std::uint32_t> run_own(ByteView command);
 
@@ -37,6 +48,7 @@ class LibtpmsEngine : public Engine {
     tpm::Version version_ = tpm::Version::v1_2;
     bool initialised_ = false;  // TPMLIB_MainInit was called, so TPMLIB_Terminate must be
     bool running_ = false;      // and it succeeded
+    bool shut_down_ = false;    // the last command was TPM2_Shutdown
     // libtpms' response buffer: allocated by it, grown by it, kept for the next command.
     unsigned char* response_ = nullptr;
     std::uint32_t response_capacity_ = 0;

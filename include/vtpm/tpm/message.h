@@ -29,6 +29,7 @@ enum class Refusal {
     bad_locality,   // a locality that this instance does not grant
     not_committed,  // the change was made but could not be written durably: try again
     failed,         // the TPM is in failure mode until its next power cycle
+    no_power,       // nothing has switched it on
     cancelled,
     denied_command,  // a command that this instance does not offer
 };

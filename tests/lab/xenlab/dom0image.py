@@ -55,16 +55,25 @@ class Dom0Image:
 
 def dom0_image() -> Dom0Image:
     """Returns the dom0, built when the cache does not have it."""
-    tree_key = cache.key_of(" ".join(PACKAGES), " ".join(LEFT_OUT), sources.RELEASE, INITRD_MODULES)
+    tree_key = _tree_key()
     recipe = [LAB / "dom0", LAB / "guest", Path(__file__), Path(guestimage.__file__)]
     image_key = cache.key_of(tree_key, *recipe)
 
     def build(directory: Path) -> None:
-        tree = cache.get("tree", tree_key, _build_tree)
+        tree = debian_tree()
         with timed("building the dom0's disk"):
-            _build_image(tree / "tree.tar", directory)
+            _build_image(tree, directory)
 
     return Dom0Image(cache.get("dom0", image_key, build))
+
+
+def debian_tree() -> Path:
+    """Returns the Debian of it as a tar file, built when the cache does not have it."""
+    return cache.get("tree", _tree_key(), _build_tree) / "tree.tar"
+
+
+def _tree_key() -> str:
+    return cache.key_of(" ".join(PACKAGES), " ".join(LEFT_OUT), sources.RELEASE, INITRD_MODULES)
 
 
 def _build_tree(directory: Path) -> None:

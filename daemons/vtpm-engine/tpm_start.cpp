@@ -1,0 +1,46 @@
+#include "tpm_start.h"
+
+#include <chrono>
+
+#include "handed_over_state.h"
+#include "suspended_state.h"
+
+namespace vtpm::engine_program {
+
+Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Version version,
+                             const wire::proto::PowerOn& order, SecretBytes volatile_state) {
+    const auto begin = std::chrono::steady_clock::now();
+    VTPM_TRY(auto loaded, state.load());
+    const bool manufacture = loaded.sequence == 0;
+    const bool put_by = has_suspended_state(loaded.blobs);
+    if (order.resume()) {
+        VTPM_TRY(volatile_state, take_suspended_state(loaded.blobs, order.life()));
+    } else {
+        drop_suspended_state(loaded.blobs);
+    }
+    if (manufacture && !volatile_state.empty()) {
+        return fail(Errc::corrupt, "volatile state for an instance that was never stored");
+    }
+    if (!order.resume() && !volatile_state.empty()) {
+        VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
+    }
+    engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(volatile_state),
+                          std::move(loaded.seed)};
+    start.has_firmware = order.has_firmware();
+    if (order.buffer_size() != 0)
+        start.buffer_size = order.buffer_size();
+    VTPM_CHECK(tpm.power_on(std::move(start)));
+    auto changes = tpm.take_changes();
+    // Of use once: gone before the guest gets an answer.
+    if (put_by)
+        changes.push_back({engine::StateKind::volatile_state, std::nullopt});
+    VTPM_CHECK(state.commit(std::move(changes)));
+    wire::proto::Ready ready;
+    ready.set_manufactured(manufacture);
+    const auto took = std::chrono::steady_clock::now() - begin;
+    ready.set_start_microseconds(static_cast<std::uint32_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
+    return StartedTpm{ready, std::move(loaded.policy)};
+}
+
+}  // namespace vtpm::engine_program

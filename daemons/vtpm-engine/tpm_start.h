@@ -1,0 +1,20 @@
+// How an engine's TPM comes to power from what the vault has, and what of it must be on the disk
+// before its guest hears of it.
+#pragma once
+
+#include "state_client.h"
+#include "vtpm/engine/engine.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::engine_program {
+
+struct StartedTpm {
+    wire::proto::Ready ready;
+    tpm::CommandPolicy policy;
+};
+
+// `volatile_state`: to go on with; with order.resume() it comes from the vault instead.
+Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Version version,
+                             const wire::proto::PowerOn& order, SecretBytes volatile_state);
+
+}  // namespace vtpm::engine_program

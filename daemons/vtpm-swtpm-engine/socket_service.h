@@ -1,0 +1,65 @@
+// SocketService: the life of one engine whose guest talks to it over a socket, by the orders of
+// vtpm-swtpm.
+//
+//   no power --PowerOn--> on (or in failure mode) --PowerOff, Suspend--> the end
+//
+// Before PowerOn commands are answered as by a chip without power: QEMU sends one to see which
+// version of TPM it has. One thread; see CancelWatcher for the other.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "cancel_bell.h"
+#include "command_server.h"
+#include "data_channel.h"
+#include "state_client.h"
+#include "vtpm/engine/libtpms_engine.h"
+#include "vtpm/wire/channel.h"
+#include "vtpm/wire/messages.pb.h"
+
+namespace vtpm::swtpm_engine {
+
+class SocketService {
+  public:
+    SocketService(tpm::Version version, CancelBell& bell, engine_program::CancelWatcher& watcher,
+                  wire::Channel& doorman, engine_program::StateClient& state);
+
+    // Returns when the TPM has ended in order.
+    Result<void> run();
+
+  private:
+    Result<void> wait();
+    Result<void> serve();
+    Result<void> data_ended();
+    Result<void> obey();
+    Result<void> obey_platform(const wire::proto::Order& order, ByteView payload);
+    Result<void> power_on(const wire::proto::PowerOn& order);
+    Result<wire::proto::Ready> start(const wire::proto::PowerOn& order);
+    void answer_with(std::unique_ptr<engine::Engine> tpm, tpm::CommandPolicy policy);
+    Result<void> attach(Fd socket);
+    std::optional<Fd> await_channel();
+    Result<void> suspend(const wire::proto::Suspend& order);
+    Result<void> power_off(const wire::proto::Report& done);
+    Result<void> answer_lasting(std::uint32_t result);
+    Result<void> report_failure(const Error& error);
+    Result<void> answer(std::uint32_t result, bool established = false, ByteView payload = {});
+
+    tpm::Version version_;
+    CancelBell& bell_;
+    engine_program::CancelWatcher& watcher_;
+    wire::Channel& doorman_;
+    engine_program::StateClient& state_;
+    std::unique_ptr<engine::Engine> tpm_;
+    engine::Platform* platform_ = nullptr;  // of a TPM that runs
+    std::unique_ptr<engine_program::CommandServer> server_;
+    std::optional<DataChannel> data_;
+    std::uint8_t locality_ = 0;
+    bool powered_ = false;
+    bool measured_ = false;  // by a hash sequence, or its flag was reset
+    bool ended_ = false;
+    bool waited_ = false;  // in vain, for a channel in the place of the one that is lost
+    std::optional<wire::Frame> put_off_;  // an order that came while we waited
+};
+
+}  // namespace vtpm::swtpm_engine

@@ -1,0 +1,136 @@
+// SocketTpm's state blobs: a TPM that is put by in the vault, for another machine on this host or
+// for a later one.
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "control_message.h"
+#include "socket_tpm.h"
+#include "vtpm/base/log.h"
+
+namespace vtpm::swtpm {
+namespace {
+
+constexpr std::chrono::milliseconds unpark_interval{1000};
+
+Result<std::uint64_t> random_label() {
+    std::uint64_t label = 0;
+    if (::getrandom(&label, sizeof(label), 0) != sizeof(label))
+        return fail_errno("getrandom", errno);
+    return label | std::uint64_t{1} << 63U;  // of no domain's life
+}
+
+}  // namespace
+
+Result<void> SocketTpm::suspend(std::uint64_t label) {
+    VTPM_TRY(const bool put_by, engine_->suspend(label));
+    (void)put_by;
+    spdlog::info("{}: the TPM is put by", who());
+    return {};
+}
+
+std::uint32_t SocketTpm::park() {
+    if (power_ != Power::on)
+        return result::bad_ordinal;
+    auto label = random_label();
+    if (!label)
+        return failed("no label", label.error());
+    keep_as_.reset();
+    if (const auto suspended = suspend(*label); !suspended) {
+        if (engine_->in_step())
+            return failed("the TPM could not be put by and goes on", suspended.error());
+        engine_died(suspended.error().context);
+        return result::fail;
+    }
+    drop_engine();
+    power_ = Power::parked;
+    parked_as_ = *label;
+    manager_.close();
+    return result::success;
+}
+
+std::uint32_t SocketTpm::unpark(std::chrono::milliseconds patience) {
+    if (power_ != Power::parked)
+        return result::success;
+    const auto on = power_on(parked_as_, patience);
+    if (on) {
+        spdlog::info("{}: the TPM that was put by goes on here", who());
+        resumed_as_.reset();
+        return result::success;
+    }
+    const auto result = failed("the TPM that was put by does not go on here", on.error());
+    if (!label_refused_) {  // it is still there
+        drop_engine();
+        manager_.close();
+        power_ = Power::parked;
+        return result;
+    }
+    if (const auto fresh = go_dark(); !fresh)
+        (void)failed("another engine", fresh.error());
+    power_ = Power::failed;
+    return result;
+}
+
+void SocketTpm::on_parked_data(std::chrono::milliseconds patience) {
+    char first = 0;
+    const auto there = ::recv(data_.get(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (there == 0 || (there < 0 && errno != EAGAIN && errno != EINTR))
+        data_.reset();
+    if (there <= 0 || unpark(patience) == result::success || !is_parked())
+        return;
+    // Its guest waits for an answer.
+    if (const auto fresh = go_dark(); !fresh)
+        (void)failed("another engine", fresh.error());
+    power_ = Power::parked;
+    retry_at_ = Clock::now() + unpark_interval;
+}
+
+// A migration may have failed on this side after its INIT: then its source wants the TPM back.
+Result<void> SocketTpm::abandon() {
+    spdlog::warn("{}: its machine is gone without a word", who());
+    if (power_ == Power::on && resumed_as_) {
+        if (const auto ended = engine_->suspend(*resumed_as_, true); !ended)
+            (void)failed("it could not be put by again", ended.error());
+        else if (*ended)
+            spdlog::info("{}: nothing has happened to the TPM here: it is put by again", who());
+        power_ = Power::off;
+    }
+    keep_as_.reset();
+    finish();
+    return go_dark();
+}
+
+StateTicket SocketTpm::ticket(BlobType type) const {
+    return {type, instance_.uuid, power_ == Power::parked ? parked_as_ : 0};
+}
+
+std::uint32_t SocketTpm::take_ticket(const StateTicket& ticket) {
+    if (power_ == Power::on)
+        return result::bad_ordinal;
+    if (ticket.instance != instance_.uuid) {
+        return failed("a state blob", Error{Errc::permission, NextAction::refuse,
+                                            "it is of instance " + ticket.instance.to_string()});
+    }
+    if (ticket.label == 0)
+        return result::bad_parameter;  // none that was given out
+    if (ticket.type == BlobType::volatile_state)
+        resume_ = ticket.label;
+    return result::success;
+}
+
+StateTicket SocketTpm::keep_volatile() {
+    StateTicket kept{BlobType::volatile_state, instance_.uuid, 0};
+    if (power_ != Power::on)
+        return kept;
+    if (!keep_as_) {
+        const auto label = random_label();
+        if (!label)
+            return kept;
+        keep_as_ = *label;
+    }
+    kept.label = *keep_as_;
+    return kept;
+}
+
+}  // namespace vtpm::swtpm
