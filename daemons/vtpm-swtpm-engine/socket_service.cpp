@@ -22,6 +22,8 @@ using wire::proto::Report;
 constexpr std::chrono::seconds order_time{30};
 // How long one command waits for a manager that is being restarted.
 constexpr std::chrono::milliseconds channel_patience{1500};
+// And how long an order for what a manager that is back takes of what is owed.
+constexpr std::chrono::milliseconds attach_patience{1500};
 // How long an order waits for a manager that hangs: less than vtpm-swtpm waits for the order.
 constexpr std::chrono::milliseconds commit_patience{20'000};
 constexpr std::chrono::milliseconds power_off_patience{8000};
@@ -184,7 +186,7 @@ void SocketService::answer_with(std::unique_ptr<engine::Engine> tpm, tpm::Comman
 // What is owed is committed at once; a guest that has to know is told by its next command.
 Result<void> SocketService::attach(Fd socket) {
     waited_ = false;
-    if (const auto owed = state_.attach(std::move(socket), commit_patience); !owed)
+    if (const auto owed = state_.attach(std::move(socket), attach_patience); !owed)
         spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
     Report report;
     report.mutable_attached();
@@ -194,7 +196,7 @@ Result<void> SocketService::attach(Fd socket) {
 // In the middle of a command: the front brings the channel when the manager is there again. Any
 // other order has to wait for the command's end.
 std::optional<Fd> SocketService::await_channel() {
-    if (waited_ || put_off_ || ended_)
+    if (waited_ || put_off_ || ended_ || suspending_)
         return std::nullopt;
     pollfd wanted{doorman_.fd(), POLLIN, 0};
     if (::poll(&wanted, 1, static_cast<int>(channel_patience.count())) <= 0) {
@@ -228,7 +230,10 @@ Result<void> SocketService::suspend(const wire::proto::Suspend& order) {
         return report_failure(state.error());
     auto changes = tpm_->take_changes();
     changes.push_back(engine_program::suspended_state(order.life(), *state));
-    if (const auto committed = state_.commit(std::move(changes), commit_patience); !committed) {
+    suspending_ = true;
+    const auto committed = state_.commit(std::move(changes), commit_patience);
+    suspending_ = false;
+    if (!committed) {
         state_.owe({engine::StateKind::volatile_state, std::nullopt});
         return report_failure(committed.error());
     }

@@ -58,7 +58,8 @@ class SocketService {
     bool powered_ = false;
     bool measured_ = false;  // by a hash sequence, or its flag was reset
     bool ended_ = false;
-    bool waited_ = false;  // in vain, for a channel in the place of the one that is lost
+    bool suspending_ = false;  // vtpm-swtpm asks again; here nobody waits for another channel
+    bool waited_ = false;      // in vain, for a channel in the place of the one that is lost
     std::optional<wire::Frame> put_off_;  // an order that came while we waited
 };
 

@@ -106,8 +106,7 @@ void ControlServer::forget_volatile() {
 
 Bytes ControlServer::shutdown() {
     shut_down_ = true;
-    tpm_.finish();
-    return answer(result::success);
+    return answer(tpm_.finish() ? result::success : result::fail);
 }
 
 Bytes ControlServer::established() {

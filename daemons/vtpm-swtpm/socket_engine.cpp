@@ -17,6 +17,8 @@ using wire::proto::Report;
 
 // Less than a service manager waits before it kills us: the command that runs is cancelled.
 constexpr std::chrono::milliseconds power_off_time{10'000};
+// The engine loads, and commits; it waits a minute for each.
+constexpr std::chrono::milliseconds power_on_time{125'000};
 constexpr std::chrono::milliseconds idle_interval{50};
 constexpr int max_reports_between = 8;
 
@@ -52,7 +54,7 @@ Result<void> SocketEngine::give_data(int socket) {
 Result<void> SocketEngine::power_on(const wire::proto::PowerOn& power_on) {
     Order order;
     *order.mutable_power_on() = power_on;
-    VTPM_TRY(const auto frame, exchange(order, Report::kReady));
+    VTPM_TRY(const auto frame, exchange(order, Report::kReady, {}, -1, power_on_time));
     return {};
 }
 

@@ -1,12 +1,10 @@
 #include "socket_tpm.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <thread>
 
 #include "control_message.h"
 #include "vtpm/base/log.h"
@@ -19,8 +17,6 @@ using wire::proto::Order;
 
 // Another holder of the same instance: at a migration the source, which has just let go of it.
 constexpr milliseconds init_patience{5000};
-constexpr milliseconds retry_interval{100};
-constexpr milliseconds manager_interval{300};
 
 // What a peer hands over may be anything: of a file, or of another kind of socket, nobody knows how
 // long one waits in it.
@@ -65,22 +61,6 @@ std::string SocketTpm::who() const {
 std::uint32_t SocketTpm::failed(const char* what, const Error& error) {
     spdlog::error("{}: {}: {}", who(), what, log::printable(error.context));
     return result::fail;
-}
-
-Result<void> SocketTpm::hold(milliseconds patience) {
-    const auto end = Clock::now() + patience;
-    while (manager_.fd() < 0) {
-        const auto opened = manager_.open(instance_.uuid, seat_.guest());
-        if (opened)
-            break;
-        const bool may_change = opened.error().code == Errc::in_use ||
-                                opened.error().next == NextAction::retry ||
-                                opened.error().next == NextAction::retry_later;
-        if (!may_change || Clock::now() >= end)
-            return tl::make_unexpected(opened.error());
-        std::this_thread::sleep_for(retry_interval);
-    }
-    return {};
 }
 
 // Without power, and with what the guest's machine has set; it hears no command yet.
@@ -181,10 +161,16 @@ std::uint32_t SocketTpm::stop() {
     return result::success;
 }
 
-void SocketTpm::finish() {
-    if (power_ == Power::on) {
-        const auto ended = keep_as_ ? suspend(*keep_as_) : engine_->power_off();
-        if (!ended)
+bool SocketTpm::finish() {
+    bool done = true;
+    const auto label = keep_as_ ? keep_as_ : resumed_as_;
+    if (power_ == Power::on && label) {
+        const auto ended = put_by(*label, !keep_as_);
+        done = ended.has_value();
+        if (!done)
+            (void)failed("it could not be put by", ended.error());
+    } else if (power_ == Power::on) {
+        if (const auto ended = engine_->power_off(); !ended)
             (void)failed("no orderly shutdown", ended.error());
     }
     drop_engine();
@@ -192,9 +178,11 @@ void SocketTpm::finish() {
     data_.reset();
     keep_as_.reset();
     resume_.reset();
+    resumed_as_.reset();
     retry_at_.reset();
     locality_ = 0;
     manager_.close();
+    return done;
 }
 
 std::uint32_t SocketTpm::set_data(Fd socket) {
@@ -329,48 +317,6 @@ bool SocketTpm::has_data() {
     if (engine_ && engine_->take_data_closed())
         data_.reset();
     return data_.valid();
-}
-
-// The engine's own channel broke with it: commits wait a little and then fail, what needs none goes
-// on, until the manager is back.
-void SocketTpm::on_manager() {
-    manager_.close();
-    spdlog::error(
-        "{}: vtpmmgrd is gone; until it is back the TPM refuses what would change its "
-        "lasting state",
-        who());
-    retry_at_ = Clock::now();
-}
-
-void SocketTpm::look_after_manager() {
-    pollfd manager{manager_.fd(), POLLIN, 0};
-    if (manager.fd >= 0 && ::poll(&manager, 1, 0) > 0)
-        on_manager();
-    if (power_ == Power::on)
-        tick(Clock::now());
-}
-
-void SocketTpm::tick(Clock::time_point now) {
-    if (!retry_at_ || now < *retry_at_)
-        return;
-    retry_at_.reset();
-    if (power_ == Power::parked && engine_)
-        (void)unpark(milliseconds(0));
-    if (power_ != Power::on || manager_.fd() >= 0)
-        return;  // what is not held now is asked for when it is needed
-    if (const auto held = hold(milliseconds(0)); !held) {
-        retry_at_ = now + manager_interval;
-        return;
-    }
-    spdlog::info("{}: vtpmmgrd is back", who());
-    auto channel = manager_.attach_engine();
-    if (!channel) {
-        manager_.close();
-        retry_at_ = now + manager_interval;
-        return;
-    }
-    // If the engine is gone, its own channel says so.
-    (void)engine_->give_manager(std::move(*channel));
 }
 
 }  // namespace vtpm::swtpm

@@ -20,6 +20,7 @@
 #include "seat_number.h"
 #include "socket_engine.h"
 #include "state_ticket.h"
+#include "vtpm/base/rate_bound.h"
 
 namespace vtpm::swtpm {
 
@@ -37,10 +38,11 @@ class SocketTpm {
     // After init() or unpark(): the state to go on with is not there, and never will be.
     bool label_was_refused() const { return label_refused_; }
     std::uint32_t stop();
-    // Power goes, and the instance is given back.
-    void finish();
-    // The machine is gone, control and data channel, and has not said goodbye. A TPM that it had
-    // taken over and not used is put by again as it was; any other loses its power.
+    // Power goes, and the instance is given back. A TPM that is to be kept is put by; so is one
+    // that was taken over and not used. False: that could not be done.
+    bool finish();
+    // The machine is gone, control and data channel, and has not said goodbye: the TPM loses its
+    // power, unless it was taken over and not used.
     Result<void> abandon();
     // What was set for an init that never came.
     void forget_ticket() { resume_.reset(); }
@@ -91,6 +93,10 @@ class SocketTpm {
 
   private:
     enum class Power { off, on, parked, failed };
+    // As often as anybody needs the instance; each time costs the manager a line in its journal.
+    static constexpr unsigned holds_at_once = 10;
+    static constexpr std::chrono::seconds hold_interval{1};
+    static constexpr int max_taken_by_other = 20;
 
     Result<void> fresh_engine();
     Result<void> give_data();
@@ -98,6 +104,8 @@ class SocketTpm {
     Result<void> hold(std::chrono::milliseconds patience);
     Result<void> power_on(std::optional<std::uint64_t> label, std::chrono::milliseconds patience);
     Result<void> suspend(std::uint64_t label);
+    Result<bool> put_by(std::uint64_t label, bool if_unused);
+    void give_up_hold();
     void drop_engine();
     void look_after_manager();
     void engine_died(const std::string& why);
@@ -121,6 +129,8 @@ class SocketTpm {
     std::optional<std::uint64_t> resumed_as_;  // what this power cycle has gone on with
     std::optional<std::uint64_t> keep_as_;
     bool label_refused_ = false;
+    RateBound holds_{holds_at_once, hold_interval};
+    int taken_by_other_ = 0;  // times in a row that we found our instance in another's hands
     std::optional<Clock::time_point> retry_at_;  // the manager is away, or did not let us unpark
 };
 

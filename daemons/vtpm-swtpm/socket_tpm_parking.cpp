@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "control_message.h"
 #include "socket_tpm.h"
@@ -13,6 +14,9 @@ namespace vtpm::swtpm {
 namespace {
 
 constexpr std::chrono::milliseconds unpark_interval{1000};
+// For a manager that is being restarted.
+constexpr std::chrono::milliseconds put_by_patience{5000};
+constexpr std::chrono::milliseconds put_by_interval{300};
 
 Result<std::uint64_t> random_label() {
     std::uint64_t label = 0;
@@ -28,6 +32,21 @@ Result<void> SocketTpm::suspend(std::uint64_t label) {
     (void)put_by;
     spdlog::info("{}: the TPM is put by", who());
     return {};
+}
+
+// An engine that could not do it is as it was before, and is asked again. `if_unused`: a TPM that
+// has done something since it was taken over is switched off instead: false.
+Result<bool> SocketTpm::put_by(std::uint64_t label, bool if_unused) {
+    const auto end = Clock::now() + put_by_patience;
+    for (;;) {
+        const auto done = engine_->suspend(label, if_unused);
+        if (done && *done && if_unused)
+            spdlog::info("{}: nothing has happened to the TPM here: it is put by again", who());
+        if (done || !engine_->in_step() || Clock::now() >= end)
+            return done;
+        std::this_thread::sleep_for(put_by_interval);
+        look_after_manager();
+    }
 }
 
 std::uint32_t SocketTpm::park() {
@@ -89,15 +108,8 @@ void SocketTpm::on_parked_data(std::chrono::milliseconds patience) {
 // A migration may have failed on this side after its INIT: then its source wants the TPM back.
 Result<void> SocketTpm::abandon() {
     spdlog::warn("{}: its machine is gone without a word", who());
-    if (power_ == Power::on && resumed_as_) {
-        if (const auto ended = engine_->suspend(*resumed_as_, true); !ended)
-            (void)failed("it could not be put by again", ended.error());
-        else if (*ended)
-            spdlog::info("{}: nothing has happened to the TPM here: it is put by again", who());
-        power_ = Power::off;
-    }
     keep_as_.reset();
-    finish();
+    (void)finish();
     return go_dark();
 }
 

@@ -159,6 +159,9 @@ EngineProcess::~EngineProcess() {
 std::string EngineProcess::end() {
     if (!process_.valid())
         return "has ended";
+    // Whether it dies of ours: one that crashes may have closed its channel only so far.
+    pollfd over{process_.get(), POLLIN, 0};
+    const bool had_ended = ::poll(&over, 1, 0) > 0;
     ::syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
     if (pid_ == 0) {
         pollfd ended{process_.get(), POLLIN, 0};
@@ -171,8 +174,8 @@ std::string EngineProcess::end() {
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     process_.reset();
-    was_killed_ = WIFSIGNALED(status);
-    if (was_killed_)
+    was_killed_ = WIFSIGNALED(status) && (had_ended || WTERMSIG(status) != SIGKILL);
+    if (WIFSIGNALED(status))
         return "killed by signal " + std::to_string(WTERMSIG(status));
     return "exited with " + std::to_string(WEXITSTATUS(status));
 }

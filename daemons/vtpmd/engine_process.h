@@ -69,7 +69,7 @@ class EngineProcess {
 
     // Kills it if it still runs, and says how it ended: "exited with 1", "killed by signal 9".
     std::string end();
-    // After end(): by a signal. Not one that ended by itself, or was adopted.
+    // After end(): by a signal that was not ours. Not one that ended by itself, or was adopted.
     bool was_killed() const { return was_killed_; }
 
     int fd() const { return channel_.fd(); }

@@ -1,7 +1,9 @@
 """A TPM that goes from one machine to another, or to a later one: state blobs."""
 
 import os
+import signal
 import struct
+import threading
 import unittest
 
 import front as f
@@ -207,6 +209,55 @@ class Blobs(f.FrontTest):
         f.rig.eventually(lambda: "put by again" in front.text())
         self.assertEqual(source.ask(f.LOCK_STORAGE, struct.pack(">I", 300)), SUCCESS)
         self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), pcr)
+
+    def test_destination_that_is_ended(self):
+        """In good order, but before the guest runs there."""
+        for how in ("SHUTDOWN", "SIGTERM"):
+            with self.subTest(how):
+                name = self.create(f"web-{how.lower()}", "--tpm", "2.0")
+                source, data, pcr = self.running(name, f"source-{how}")
+                blobs = self.give_away(source)
+                front = self.front(name, f"destination-{how}")
+                destination = self.control(front)
+                arrived = destination.data()
+                self.assertEqual(self.take_over(destination, *blobs), SUCCESS)
+                if how == "SIGTERM":
+                    front.end()
+                else:
+                    self.assertEqual(destination.ask(f.SHUTDOWN), SUCCESS)
+                arrived.close()
+                self.assertEqual(source.ask(f.LOCK_STORAGE, struct.pack(">I", 300)), SUCCESS)
+                self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), pcr)
+
+    def test_machine_that_is_kept_while_the_manager_restarts(self):
+        name = self.create("web1", "--tpm", "2.0")
+        control, data, pcr = self.running(name, "first")
+        self.assertEqual(control.ask(f.STORE_VOLATILE), SUCCESS)
+        self.assertEqual(self.manager.stop(), 0)
+        later = threading.Timer(2, self.manager.start)
+        later.start()
+        self.assertEqual(control.ask(f.SHUTDOWN), SUCCESS)
+        later.join()
+        data.close()
+        control.close()
+        _, data = self.machine(self.front(name, "first"))
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), pcr)
+
+    def test_two_machines_of_one_instance(self):
+        """The manager forgets who has it, and somebody else is there first: one of the two goes on."""
+        name = self.create("web1", "--tpm", "2.0")
+        _, data, _ = self.running(name, "first")
+        first = self.fronts[-1]
+        os.kill(first.process.pid, signal.SIGSTOP)
+        self.assertEqual(self.manager.stop(), 0)
+        self.manager.start()
+        second = self.front(name, "second")
+        _, other = self.machine(second)
+        self.assertEqual(other.code(f.STARTUP), 0)
+        os.kill(first.process.pid, signal.SIGCONT)
+        f.rig.eventually(lambda: "another machine has taken the instance" in first.text(), 30)
+        self.assertNotEqual(data.code(f.GET_RANDOM), 0)
+        self.assertEqual(other.code(f.GET_RANDOM), 0)
 
     def test_ticket_of_a_machine_that_died_is_forgotten(self):
         name = self.create("web1", "--tpm", "2.0")

@@ -171,6 +171,12 @@ class Control:
         self.socket.close()
 
 
+def under_filter():
+    """What comes before the program, for the system calls that its unit allows."""
+    program = os.environ.get("VTPM_UNDER_FILTER")
+    return [program, f"{os.environ['VTPM_UNIT_CALLS']}/vtpm-swtpm@.calls"] if program else []
+
+
 class Front:
     """A vtpm-swtpm for one instance."""
 
@@ -179,7 +185,7 @@ class Front:
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [rig.PROGRAMS / "vtpm-swtpm", instance, "--manager", manager.socket, "--engine",
+                under_filter() + [rig.PROGRAMS / "vtpm-swtpm", instance, "--manager", manager.socket, "--engine",
                  rig.PROGRAMS / "vtpm-swtpm-engine", "--run-dir", directory, "--ctrl", self.path, *options],
                 stdout=log, stderr=log, env=environment())
         rig.eventually(lambda: self.process.poll() is not None or rig.somebody_listens(self.path))
@@ -210,9 +216,14 @@ class Front:
 class FrontTest(rig.RigTest):
     """An instance of each version, and fronts for them."""
 
+    def setUp(self):
+        super().setUp()
+        self.fronts = []
+
     def front(self, instance, name=None, *options):
         front = Front(self.directory, self.manager, str(instance), name or str(instance)[:8], *options)
         self.addCleanup(front.kill)
+        self.fronts.append(front)
         return front
 
     def control(self, front):

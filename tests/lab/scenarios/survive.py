@@ -1,9 +1,10 @@
-"""What a TPM has acknowledged survives guest and host restarts, killed daemons and a power cut."""
+"""What a TPM has acknowledged survives guest and host restarts, killed daemons and a power cut; the disk shows none of it."""
 
 import secrets
 
-from xenlab import vtpm
-from xenlab.expect import expect_equal
+from xenlab import diskscan, enginememory, vtpm
+from xenlab.diskscan import Secret
+from xenlab.expect import expect, expect_equal
 from xenlab.guest import Guest
 from xenlab.guesttpm import tpm_of
 from xenlab.lab import Lab
@@ -35,6 +36,13 @@ class Case:
         self.secret = secrets.token_bytes(SIZE)
         tpm_of(self.guest, self.version).write_secret(self.secret)
 
+    def hidden(self) -> list[Secret]:
+        """What must not be on the disk."""
+        primes = enginememory.primes(self.lab, self.guest.domid, tpm_of(self.guest, self.version).ek_modulus())
+        expect(primes, "the endorsement key's primes are not in the engine's memory")
+        return [Secret(f"{what} of {self.instance.name}", value)
+                for what, value in [("NV secret", self.secret), *(("prime", prime) for prime in primes)]]
+
     def check(self, after: str) -> None:
         """Reads the secret back."""
         expect_equal(tpm_of(self.guest, self.version).read_secret(SIZE), self.secret, f"TPM {self.version} after {after}")
@@ -51,8 +59,9 @@ def run(lab: Lab) -> None:
     _restart(cases, "xl destroy and xl create")
     _reboot_guests(cases)
     _kill_daemons(lab, cases)
-    with timed("rebooting the host"):
-        lab.shutdown()
+    planted = diskscan.plant(lab)
+    diskscan.shut_down_and_search(lab, planted, [secret for case in cases for secret in case.hidden()])
+    with timed("booting again"):
         lab.boot(lossy=True)
     _start(cases, "a reboot of the host")
     step("the power fails right after the guests had their answers; unflushed writes are lost")

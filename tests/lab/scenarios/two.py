@@ -34,7 +34,8 @@ def _check_pair(lab: Lab, version: str) -> None:
         expect(False, f"the second TPM holds {second.read_secret(32)!r}")
     except LabError:
         pass
-    _check_second_holder(lab, instances[0])
+    if version == "2.0":
+        _check_second_holder(lab, instances[0])
     expect_equal(first.read_secret(32), secret, "the first guest's NV index after another asked for its TPM")
     for guest in guests:
         guest.destroy()

@@ -2,9 +2,14 @@
 
 import base64
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from xenlab.expect import expect, expect_equal
+from xenlab.lab import Lab
+from xenlab.say import step, timed
 
 PIECE = 64 << 20
 
@@ -78,3 +83,30 @@ def _pieces(disk: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
             offset = hole
     finally:
         os.close(fd)
+
+
+def plant(lab: Lab) -> list[Secret]:
+    """Puts markers on the disk, so that a search that finds nothing means something."""
+    marks = [Secret(name, secrets.token_bytes(32)) for name in ("in a file", "as hex", "backwards", "deleted")]
+    plain, as_hex, backwards, deleted = (mark.value for mark in marks)
+    lab.agent.put("/root/plain", plain)
+    lab.agent.put("/root/hex", as_hex.hex().encode())
+    lab.agent.put("/root/backwards", backwards[::-1])
+    # Many times: the file system soon gives some of the blocks to others.
+    lab.agent.put("/run/lab/deleted", deleted)
+    lab.check("for i in $(seq 100); do cp /run/lab/deleted /root/deleted.$i; done; sync; rm /root/deleted.*; sync")
+    return marks
+
+
+def shut_down_and_search(lab: Lab, planted: list[Secret], hidden: list[Secret]) -> None:
+    """Switches the host off, and expects to find on its disk all that was planted, and nothing of what is hidden."""
+    lab.check("journalctl --sync; sync")
+    with timed("shutting down"):
+        lab.shutdown()
+    with timed(f"searching the disk for {len(planted)} planted values and {len(hidden)} secrets"):
+        hits = search(lab.disk, planted + hidden)
+    step("the search finds what was planted, in a file, as hex, backwards, and in a file deleted since")
+    found = {hit.name for hit in hits}
+    expect_equal({secret.name for secret in planted} - found, set(), "planted values that the search does not find")
+    leaked = [hit for hit in hits if hit.name in {secret.name for secret in hidden}]
+    expect(not leaked, f"on the disk: {leaked}")
