@@ -30,8 +30,8 @@ class CancelWatcher {
 
     // A ring's page and its bell; both must outlive the watcher.
     CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events);
-    // Starts the thread and waits until it runs, for a thread's start
-    // in the C library makes calls that the system call filter kills: do this before the filter.
+    // Starts the thread and waits until it runs, for a thread's start in the C library makes calls
+    // that the system call filter kills: do this before the filter.
     explicit CancelWatcher(std::unique_ptr<Source> source);
     ~CancelWatcher();
     CancelWatcher(const CancelWatcher&) = delete;

@@ -12,7 +12,6 @@
 #include "tpm_start.h"
 #include "vtpm/base/log.h"
 #include "vtpm/engine/libtpms_engine.h"
-#include "vtpm/wire/failure.h"
 
 namespace vtpm::engine_program {
 namespace {
@@ -20,7 +19,6 @@ namespace {
 using wire::proto::Order;
 using wire::proto::Report;
 
-constexpr std::chrono::seconds order_time{30};
 // A guest that never pauses must not keep vtpmd from being heard.
 constexpr std::chrono::milliseconds ring_turn{50};
 // How long one command waits for a manager that is being restarted. A guest's driver gives a short
@@ -52,7 +50,7 @@ Error no_manager() {
 }  // namespace
 
 Service::Service(Ring ring, wire::Channel& doorman, StateClient& state)
-    : ring_(ring), doorman_(doorman), state_(state) {
+    : ring_(ring), doorman_(doorman), orders_(doorman), state_(state) {
     state_.on_loss([this] { return await_channel(); });
 }
 
@@ -62,12 +60,12 @@ Result<void> Service::run() {
     if (!ended_)
         VTPM_CHECK(serve_ring());
     while (!ended_)
-        VTPM_CHECK(put_off_ ? obey() : wait());
+        VTPM_CHECK(orders_.put_off() ? obey() : wait());
     return {};
 }
 
 Result<void> Service::power_on() {
-    VTPM_TRY(auto frame, doorman_.receive(order_time));
+    VTPM_TRY(auto frame, orders_.next());
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
     // Its vtpmd has died before it could order it. We are of no use to the next one.
     if (order.has_describe())
@@ -78,12 +76,13 @@ Result<void> Service::power_on() {
     version_ = version;
     if (order.power_on().failed()) {
         fail_tpm(version);
-        return report_failure(Error{Errc::unavailable, NextAction::refuse, "started as failed"});
+        return orders_.report_failure(
+            Error{Errc::unavailable, NextAction::refuse, "started as failed"});
     }
     const auto started = start(version, order.power_on(), std::move(frame.payload));
     if (!started) {
         fail_tpm(version);
-        return report_failure(started.error());
+        return orders_.report_failure(started.error());
     }
     ready_ = true;
     Report report;
@@ -150,7 +149,7 @@ Result<void> Service::wait() {
 // Asked anew after each turn at the ring: a command may have taken an order, in await_channel().
 bool Service::order_waits() const {
     pollfd wanted{doorman_.fd(), POLLIN, 0};
-    return put_off_ || ::poll(&wanted, 1, 0) > 0;
+    return orders_.put_off() || ::poll(&wanted, 1, 0) > 0;
 }
 
 // Commands in a row for as long as a turn lasts. If it ends with the guest not done, the next
@@ -170,10 +169,7 @@ Result<bool> Service::serve_ring() {
 }
 
 Result<void> Service::obey() {
-    auto next = put_off_ ? Result<wire::Frame>(std::move(*put_off_))
-                         : doorman_.receive_with_descriptor(order_time);
-    put_off_.reset();
-    VTPM_TRY(auto frame, std::move(next));
+    VTPM_TRY(auto frame, orders_.next());
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
     switch (order.body_case()) {
         case Order::kQuiesce: {
@@ -190,7 +186,7 @@ Result<void> Service::obey() {
         case Order::kPowerOff:
             return power_off();
         case Order::kAttach:
-            return attach(std::move(frame.descriptor));
+            return orders_.attach(std::move(frame.descriptor), state_, attach_patience);
         case Order::kDescribe:
             return describe(order.describe());
         case Order::kGoOn:
@@ -202,49 +198,15 @@ Result<void> Service::obey() {
     }
 }
 
-// What is owed is committed at once; a guest that has to know is told by its next command.
-Result<void> Service::attach(Fd socket) {
-    waited_ = false;
-    if (const auto owed = state_.attach(std::move(socket), attach_patience); !owed)
-        spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
-    Report report;
-    report.mutable_attached();
-    return doorman_.send(report);
-}
-
-// In the middle of a command. vtpmd brings the channel when the manager is there again; whatever
-// else it orders has to wait for the command's end.
+// In the middle of a command. vtpmd brings the channel when the manager is there again. If it has
+// died as well, or is to end together with the manager, the next one brings it: the command waits.
 std::optional<Fd> Service::await_channel() {
-    if (!may_serve() || waited_ || put_off_)
+    if (!may_serve())
         return std::nullopt;
-    const auto end = std::chrono::steady_clock::now() + patience_of(version_);
-    for (;;) {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
-        pollfd wanted{doorman_.fd(), POLLIN, 0};
-        if (left.count() <= 0 || ::poll(&wanted, 1, static_cast<int>(left.count())) <= 0) {
-            waited_ = true;
-            return std::nullopt;
-        }
-        auto frame = doorman_.receive_with_descriptor(order_time);
-        if (!frame)
-            return std::nullopt;  // and so will be the next order, which ends us
-        const auto order = wire::parse<Order>(*frame);
-        if (order && order->has_describe() && describe(order->describe()))
-            continue;  // vtpmd has died as well, and the next one brings the channel
-        // It ends together with the manager, and the next one brings the channel: the command
-        // waits.
-        if (order && order->has_suspend() && report_failure(no_manager()))
-            continue;
-        if (!order || !order->has_attach()) {
-            put_off_ = std::move(*frame);
-            return std::nullopt;
-        }
-        Report report;
-        report.mutable_attached();
-        (void)doorman_.send(report);
-        return std::move(frame->descriptor);
-    }
+    return orders_.await_channel(patience_of(version_), [this](const Order& order) {
+        return (order.has_describe() && describe(order.describe())) ||
+               (order.has_suspend() && orders_.report_failure(no_manager()));
+    });
 }
 
 // The lasting state must be on the disk before the next engine loads it. Until it can be, the TPM
@@ -254,11 +216,12 @@ Result<void> Service::hand_over() {
     auto state = tpm_->volatile_state();
     if (!state) {
         ended_ = true;
-        return report_failure(state.error());
+        return orders_.report_failure(state.error());
     }
     if (const auto committed = state_.commit(tpm_->take_changes(), order_patience); !committed) {
         ended_ = !may_succeed_yet(committed.error());
-        return report_failure(ended_ ? committed.error() : worth_retrying(committed.error()));
+        return orders_.report_failure(ended_ ? committed.error()
+                                             : worth_retrying(committed.error()));
     }
     ended_ = true;
     Report report;
@@ -271,12 +234,13 @@ Result<void> Service::hand_over() {
 Result<void> Service::suspend(std::uint64_t life) {
     // One that never began may not touch what lies there: it can be another save file's.
     if (!ready_)
-        return report_failure(Error{Errc::unavailable, NextAction::refuse, "the TPM never began"});
+        return orders_.report_failure(
+            Error{Errc::unavailable, NextAction::refuse, "the TPM never began"});
     held_ = true;
     if (const auto done = put_by(life); !done) {
         state_.owe({engine::StateKind::volatile_state, std::nullopt});
-        return report_failure(may_succeed_yet(done.error()) ? worth_retrying(done.error())
-                                                            : done.error());
+        return orders_.report_failure(may_succeed_yet(done.error()) ? worth_retrying(done.error())
+                                                                    : done.error());
     }
     ended_ = true;
     Report report;
@@ -297,15 +261,9 @@ Result<void> Service::power_off() {
     tpm_->power_off();
     const auto committed = state_.commit(tpm_->take_changes());
     if (!committed)
-        return report_failure(committed.error());
+        return orders_.report_failure(committed.error());
     Report report;
     report.mutable_powered_off();
-    return doorman_.send(report);
-}
-
-Result<void> Service::report_failure(const Error& error) {
-    Report report;
-    *report.mutable_failure() = wire::to_message(error);
     return doorman_.send(report);
 }
 

@@ -10,6 +10,7 @@
 #include "cancel_watcher.h"
 #include "command_server.h"
 #include "empty_events.h"
+#include "orders.h"
 #include "state_client.h"
 #include "vtpm/wire/channel.h"
 #include "vtpm/wire/messages.pb.h"
@@ -42,16 +43,15 @@ class Service {
     Result<bool> serve_ring();  // was there a command?
     bool order_waits() const;
     Result<void> obey();
-    Result<void> attach(Fd socket);
     std::optional<Fd> await_channel();
     Result<void> hand_over();
     Result<void> suspend(std::uint64_t life);
     Result<void> put_by(std::uint64_t life);
     Result<void> power_off();
-    Result<void> report_failure(const Error& error);
 
     Ring ring_;
     wire::Channel& doorman_;
+    Orders orders_;
     StateClient& state_;
     std::unique_ptr<engine::Engine> tpm_;
     bool ready_ = false;  // it is no FailedTpm
@@ -62,8 +62,6 @@ class Service {
     bool look_again_ = false;  // the guest may have another command on the page
     EmptyEvents empty_events_;
     bool ended_ = false;
-    bool waited_ = false;  // in vain, for a channel in the place of the one that is lost
-    std::optional<wire::Frame> put_off_;  // an order that came while we waited
 };
 
 }  // namespace vtpm::engine_program

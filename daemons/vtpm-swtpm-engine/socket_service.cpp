@@ -10,7 +10,6 @@
 #include "suspended_state.h"
 #include "tpm_start.h"
 #include "vtpm/base/log.h"
-#include "vtpm/wire/failure.h"
 
 namespace vtpm::swtpm_engine {
 namespace {
@@ -19,7 +18,6 @@ using engine_program::FailedTpm;
 using wire::proto::Order;
 using wire::proto::Report;
 
-constexpr std::chrono::seconds order_time{30};
 // How long one command waits for a manager that is being restarted.
 constexpr std::chrono::milliseconds channel_patience{1500};
 // And how long an order for what a manager that is back takes of what is owed.
@@ -34,14 +32,19 @@ constexpr std::uint32_t tpm_fail = 0x09;
 SocketService::SocketService(tpm::Version version, CancelBell& bell,
                              engine_program::CancelWatcher& watcher, wire::Channel& doorman,
                              engine_program::StateClient& state)
-    : version_(version), bell_(bell), watcher_(watcher), doorman_(doorman), state_(state) {
+    : version_(version),
+      bell_(bell),
+      watcher_(watcher),
+      doorman_(doorman),
+      orders_(doorman),
+      state_(state) {
     state_.on_loss([this] { return await_channel(); });
     answer_with(std::make_unique<FailedTpm>(version, tpm::Refusal::no_power), {});
 }
 
 Result<void> SocketService::run() {
     while (!ended_)
-        VTPM_CHECK(put_off_ ? obey() : wait());
+        VTPM_CHECK(orders_.put_off() ? obey() : wait());
     return {};
 }
 
@@ -87,10 +90,7 @@ Result<void> SocketService::data_ended() {
 }
 
 Result<void> SocketService::obey() {
-    auto next = put_off_ ? Result<wire::Frame>(std::move(*put_off_))
-                         : doorman_.receive_with_descriptor(order_time);
-    put_off_.reset();
-    VTPM_TRY(auto frame, std::move(next));
+    VTPM_TRY(auto frame, orders_.next());
     VTPM_TRY(const auto order, wire::parse<Order>(frame));
     switch (order.body_case()) {
         case Order::kPowerOn:
@@ -108,7 +108,7 @@ Result<void> SocketService::obey() {
             return power_off(done);
         }
         case Order::kAttach:
-            return attach(std::move(frame.descriptor));
+            return orders_.attach(std::move(frame.descriptor), state_, attach_patience);
         default:
             return obey_platform(order, frame.payload.view());
     }
@@ -161,7 +161,7 @@ Result<void> SocketService::power_on(const wire::proto::PowerOn& order) {
         platform_ = nullptr;
         server_.reset();
         answer_with(std::make_unique<FailedTpm>(version_), {});
-        return report_failure(started.error());
+        return orders_.report_failure(started.error());
     }
     Report report;
     *report.mutable_ready() = *started;
@@ -183,38 +183,12 @@ void SocketService::answer_with(std::unique_ptr<engine::Engine> tpm, tpm::Comman
     tpm_ = std::move(tpm);
 }
 
-// What is owed is committed at once; a guest that has to know is told by its next command.
-Result<void> SocketService::attach(Fd socket) {
-    waited_ = false;
-    if (const auto owed = state_.attach(std::move(socket), attach_patience); !owed)
-        spdlog::error("what is owed to vtpmmgrd could not be stored: {}", owed.error().context);
-    Report report;
-    report.mutable_attached();
-    return doorman_.send(report);
-}
-
 // In the middle of a command: the front brings the channel when the manager is there again. Any
 // other order has to wait for the command's end.
 std::optional<Fd> SocketService::await_channel() {
-    if (waited_ || put_off_ || ended_ || suspending_)
+    if (ended_ || suspending_)
         return std::nullopt;
-    pollfd wanted{doorman_.fd(), POLLIN, 0};
-    if (::poll(&wanted, 1, static_cast<int>(channel_patience.count())) <= 0) {
-        waited_ = true;
-        return std::nullopt;
-    }
-    auto frame = doorman_.receive_with_descriptor(order_time);
-    if (!frame)
-        return std::nullopt;  // and so will be the next order, which ends us
-    const auto order = wire::parse<Order>(*frame);
-    if (!order || !order->has_attach()) {
-        put_off_ = std::move(*frame);
-        return std::nullopt;
-    }
-    Report report;
-    report.mutable_attached();
-    (void)doorman_.send(report);
-    return std::move(frame->descriptor);
+    return orders_.await_channel(channel_patience, [](const Order&) { return false; });
 }
 
 // A TPM that could not be put by goes on as it is. Then what was to be its state in the vault must
@@ -227,7 +201,7 @@ Result<void> SocketService::suspend(const wire::proto::Suspend& order) {
     }
     auto state = tpm_->volatile_state();
     if (!state)
-        return report_failure(state.error());
+        return orders_.report_failure(state.error());
     auto changes = tpm_->take_changes();
     changes.push_back(engine_program::suspended_state(order.life(), *state));
     suspending_ = true;
@@ -235,7 +209,7 @@ Result<void> SocketService::suspend(const wire::proto::Suspend& order) {
     suspending_ = false;
     if (!committed) {
         state_.owe({engine::StateKind::volatile_state, std::nullopt});
-        return report_failure(committed.error());
+        return orders_.report_failure(committed.error());
     }
     ended_ = true;
     report.mutable_suspended();
@@ -246,7 +220,7 @@ Result<void> SocketService::power_off(const Report& done) {
     tpm_->power_off();
     const auto committed = state_.commit(tpm_->take_changes(), power_off_patience);
     ended_ = true;
-    return committed ? doorman_.send(done) : report_failure(committed.error());
+    return committed ? doorman_.send(done) : orders_.report_failure(committed.error());
 }
 
 // What a platform order changed for good is on the disk before it is acknowledged.
@@ -260,12 +234,6 @@ Result<void> SocketService::answer_lasting(std::uint32_t result) {
         return answer(tpm_fail);
     }
     return answer(result);
-}
-
-Result<void> SocketService::report_failure(const Error& error) {
-    Report report;
-    *report.mutable_failure() = wire::to_message(error);
-    return doorman_.send(report);
 }
 
 Result<void> SocketService::answer(std::uint32_t result, bool established, ByteView payload) {

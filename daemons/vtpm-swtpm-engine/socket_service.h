@@ -13,6 +13,7 @@
 #include "cancel_bell.h"
 #include "command_server.h"
 #include "data_channel.h"
+#include "orders.h"
 #include "state_client.h"
 #include "vtpm/engine/libtpms_engine.h"
 #include "vtpm/wire/channel.h"
@@ -37,18 +38,17 @@ class SocketService {
     Result<void> power_on(const wire::proto::PowerOn& order);
     Result<wire::proto::Ready> start(const wire::proto::PowerOn& order);
     void answer_with(std::unique_ptr<engine::Engine> tpm, tpm::CommandPolicy policy);
-    Result<void> attach(Fd socket);
     std::optional<Fd> await_channel();
     Result<void> suspend(const wire::proto::Suspend& order);
     Result<void> power_off(const wire::proto::Report& done);
     Result<void> answer_lasting(std::uint32_t result);
-    Result<void> report_failure(const Error& error);
     Result<void> answer(std::uint32_t result, bool established = false, ByteView payload = {});
 
     tpm::Version version_;
     CancelBell& bell_;
     engine_program::CancelWatcher& watcher_;
     wire::Channel& doorman_;
+    engine_program::Orders orders_;
     engine_program::StateClient& state_;
     std::unique_ptr<engine::Engine> tpm_;
     engine::Platform* platform_ = nullptr;  // of a TPM that runs
@@ -59,8 +59,6 @@ class SocketService {
     bool measured_ = false;  // by a hash sequence, or its flag was reset
     bool ended_ = false;
     bool suspending_ = false;  // vtpm-swtpm asks again; here nobody waits for another channel
-    bool waited_ = false;      // in vain, for a channel in the place of the one that is lost
-    std::optional<wire::Frame> put_off_;  // an order that came while we waited
 };
 
 }  // namespace vtpm::swtpm_engine

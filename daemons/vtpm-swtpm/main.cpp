@@ -4,7 +4,7 @@
 //   control channel --> ControlServer --> SocketTpm --> vtpm-swtpm-engine (one a power cycle)
 //   data channel ---------- handed on ------------------^     +--> vtpmmgrd (holds the instance)
 //
-// Started as vtpm-swtpm@NAME.service, or in swtpm's place by what starts swtpm.
+// Started as vtpm-swtpm@NAME.service.
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>

@@ -18,15 +18,15 @@ constexpr milliseconds open_patience{3000};  // of one that starts
 }  // namespace
 
 Result<void> SocketTpm::hold(milliseconds patience) {
-    if (manager_.fd() < 0) {
+    if (manager_.fd() < 0)
         std::this_thread::sleep_until(holds_.allowed_from());
-        holds_.take(Clock::now());
-    }
     const auto end = Clock::now() + patience;
     while (manager_.fd() < 0) {
         const auto opened = manager_.open(instance_.uuid, seat_.guest(), open_patience);
-        if (opened)
+        if (opened) {
+            holds_.take(Clock::now());
             break;
+        }
         const bool may_change = opened.error().code == Errc::in_use ||
                                 opened.error().next == NextAction::retry ||
                                 opened.error().next == NextAction::retry_later;

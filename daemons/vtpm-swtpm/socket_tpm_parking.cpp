@@ -38,6 +38,8 @@ Result<void> SocketTpm::suspend(std::uint64_t label) {
 // has done something since it was taken over is switched off instead: false.
 Result<bool> SocketTpm::put_by(std::uint64_t label, bool if_unused) {
     const auto end = Clock::now() + put_by_patience;
+    if (if_unused)
+        engine_->cancel();  // a command that runs means that it is switched off
     for (;;) {
         const auto done = engine_->suspend(label, if_unused);
         if (done && *done && if_unused)

@@ -204,6 +204,10 @@ class Front:
         self.process.terminate()
         return self.process.wait(PATIENCE)
 
+    def gone(self):
+        """Waits for one that ends by itself: until then its socket is there."""
+        self.process.wait(PATIENCE)
+
     def kill(self):
         """Without a word. The next front has the same seat, and the kernel counts the seat's processes."""
         engines = self.engines() if self.process.poll() is None else []
