@@ -5,8 +5,8 @@
 namespace vtpm::engine_program {
 namespace {
 
-constexpr std::uint32_t magic = 0x58565331;  // "XVS1"
-constexpr std::size_t head_size = 12;
+constexpr std::uint32_t suspended_magic = 0x58565331;  // "XVS1"
+constexpr std::size_t suspended_head_size = 12;
 
 bool is_suspended_state(const engine::StateBlob& blob) {
     return blob.kind == engine::StateKind::volatile_state;
@@ -15,7 +15,7 @@ bool is_suspended_state(const engine::StateBlob& blob) {
 }  // namespace
 
 engine::StateBlob suspended_state(std::uint64_t life, const SecretBytes& volatile_state) {
-    const Bytes head = ByteWriter().u32(magic).u64(life).take();
+    const Bytes head = ByteWriter().u32(suspended_magic).u64(life).take();
     SecretBytes content(head.size() + volatile_state.size());
     auto* const rest = std::copy(head.begin(), head.end(), content.span().data());
     std::copy(volatile_state.view().begin(), volatile_state.view().end(), rest);
@@ -43,14 +43,14 @@ Result<SecretBytes> take_suspended_state(std::vector<engine::StateBlob>& blobs,
     ByteReader reader(content.view());
     VTPM_TRY(const auto seen, reader.u32());
     VTPM_TRY(const auto its_life, reader.u64());
-    if (seen != magic)
+    if (seen != suspended_magic)
         return fail(Errc::corrupt, "the suspended state is of no known form");
     if (its_life != life) {
         return fail(Errc::out_of_order,
                     "the guest was restored from another save file than the one its TPM was "
                     "suspended with");
     }
-    return SecretBytes::copy_of(content.view().subspan(head_size));
+    return SecretBytes::copy_of(content.view().subspan(suspended_head_size));
 }
 
 }  // namespace vtpm::engine_program

@@ -7,11 +7,10 @@ namespace vtpm::swtpm {
 namespace {
 
 using wire::proto::Reply;
-using wire::proto::Request;
 
 constexpr std::chrono::seconds answer_time{20};
 
-Result<FoundInstance> ask(const std::string& manager, Request& request) {
+Result<FoundInstance> ask(const std::string& manager, wire::proto::Request& request) {
     auto socket = wire::connect_to(manager);
     if (!socket) {
         return fail(socket.error().code, socket.error().next,
@@ -34,7 +33,7 @@ Result<FoundInstance> ask(const std::string& manager, Request& request) {
 }  // namespace
 
 Result<FoundInstance> find_instance(const std::string& manager, const std::string& selector) {
-    Request request;
+    wire::proto::Request request;
     request.mutable_show()->set_selector(selector);
     return ask(manager, request);
 }

@@ -9,7 +9,7 @@ namespace vtpm::control {
 namespace {
 
 constexpr std::string_view what_it_is = "xen-vtpm boot statement 1";
-constexpr std::size_t max_name = 64;  // of a group
+constexpr std::size_t max_group_name = 64;
 
 std::optional<PcrDigest> digest_of(ByteView bytes) {
     PcrDigest digest{};
@@ -32,7 +32,7 @@ std::optional<std::uint8_t> pcr_number(std::string_view text) {
     return static_cast<std::uint8_t>(number);
 }
 
-tl::unexpected<Error> malformed(const std::string& what) {
+tl::unexpected<Error> malformed_statement(const std::string& what) {
     return fail(Errc::malformed, "not a boot statement of xen-vtpm: " + what);
 }
 
@@ -44,23 +44,23 @@ const std::string* text_in(const nlohmann::json& object, const char* name) {
 
 Result<Uuid> uuid_in(const nlohmann::json& object, const char* name, const char* whose) {
     const auto* text = text_in(object, name);
-    const auto uuid = text == nullptr ? Result<Uuid>(malformed("")) : Uuid::parse(*text);
+    const auto uuid = text == nullptr ? Result<Uuid>(malformed_statement("")) : Uuid::parse(*text);
     if (!uuid || uuid->is_nil())
-        return malformed(std::string("no uuid of the ") + whose);
+        return malformed_statement(std::string("no uuid of the ") + whose);
     return *uuid;
 }
 
 Result<PcrValues> pcrs_in(const nlohmann::json& object) {
     const auto found = object.find("pcrs");
     if (found == object.end() || !found->is_object() || found->empty())
-        return malformed("no PCRs");
+        return malformed_statement("no PCRs");
     PcrValues pcrs;
     for (const auto& [name, value] : found->items()) {
         const auto number = pcr_number(name);
         const auto* hex = value.get_ptr<const std::string*>();
         const auto digest = hex == nullptr ? std::nullopt : digest_of_hex(*hex);
         if (!number || !digest || !pcrs.emplace(*number, *digest).second)
-            return malformed("a PCR is 0 to 23, once, and its value 64 hex digits");
+            return malformed_statement("a PCR is 0 to 23, once, and its value 64 hex digits");
     }
     return pcrs;
 }
@@ -112,41 +112,42 @@ Result<BootStatement> parse_statement(ByteView file) {
         return fail(Errc::too_large, "too large for a boot statement");
     const auto json = nlohmann::json::parse(file.begin(), file.end(), nullptr, false);
     if (json.is_discarded() || !json.is_object())
-        return malformed("no JSON object");
+        return malformed_statement("no JSON object");
     const auto* what = text_in(json, "what");
     if (what == nullptr || *what != what_it_is)
-        return malformed("it does not say \"" + std::string(what_it_is) + "\"");
+        return malformed_statement("it does not say \"" + std::string(what_it_is) + "\"");
     BootStatement statement;
     VTPM_TRY(statement.manager, uuid_in(json, "manager", "manager"));
     const auto group = json.find("group");
     if (group == json.end() || !group->is_object())
-        return malformed("no group");
+        return malformed_statement("no group");
     VTPM_TRY(statement.group, uuid_in(*group, "uuid", "group"));
     if (const auto* name = text_in(*group, "name"); name != nullptr)
         statement.group_name = *name;
-    if (statement.group_name.size() > max_name || !fit_to_print(statement.group_name))
-        return malformed("the group's name is none");
+    if (statement.group_name.size() > max_group_name || !fit_to_print(statement.group_name))
+        return malformed_statement("the group's name is none");
     VTPM_TRY(statement.pcrs, pcrs_in(json));
     const auto* const index = text_in(json, "counter");
-    const auto counter = index == nullptr ? Result<Bytes>(malformed("")) : from_hex(*index);
+    const auto counter =
+        index == nullptr ? Result<Bytes>(malformed_statement("")) : from_hex(*index);
     if (!counter || counter->size() != sizeof statement.counter)
-        return malformed("no NV index of the counter");
+        return malformed_statement("no NV index of the counter");
     VTPM_TRY(statement.counter, ByteReader(*counter).u32());
     const auto limit = json.find("limit");
     if (limit == json.end() || !limit->is_number_unsigned())
-        return malformed("no limit");
+        return malformed_statement("no limit");
     statement.limit = limit->get<std::uint64_t>();
     const auto* const words = text_in(json, "words");
-    const auto bytes = words == nullptr ? Result<Bytes>(malformed("")) : from_hex(*words);
+    const auto bytes = words == nullptr ? Result<Bytes>(malformed_statement("")) : from_hex(*words);
     if (!bytes || bytes->size() != BootStatement::words_size)
-        return malformed("no words of 64 bytes");
+        return malformed_statement("no words of 64 bytes");
     statement.words = *bytes;
     if (!json.contains("signature"))
         return statement;
     const auto* const hex = text_in(json, "signature");
-    auto signature = hex == nullptr ? Result<Bytes>(malformed("")) : from_hex(*hex);
+    auto signature = hex == nullptr ? Result<Bytes>(malformed_statement("")) : from_hex(*hex);
     if (!signature || signature->empty() || signature->size() > BootStatement::max_signature)
-        return malformed("the signature is none");
+        return malformed_statement("the signature is none");
     statement.signature = std::move(*signature);
     return statement;
 }

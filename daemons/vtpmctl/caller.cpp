@@ -12,7 +12,7 @@
 namespace vtpm::control {
 namespace {
 
-constexpr std::size_t max_name = 64;
+constexpr std::size_t max_caller_name = 64;
 
 // The user who has logged in, however often he has changed his uid since. proc(5).
 uid_t login_uid() {
@@ -35,7 +35,7 @@ std::string caller_name() {
         const passwd* const entry = ::getpwuid(uid);
         name = entry != nullptr ? entry->pw_name : "uid " + std::to_string(uid);
     }
-    name.resize(std::min(name.size(), max_name));
+    name.resize(std::min(name.size(), max_caller_name));
     for (char& c : name) {
         if (c <= ' ' || c >= 0x7f)
             c = '_';

@@ -45,7 +45,7 @@ class LogReader {
 
 using Algorithms = std::map<std::uint16_t, std::size_t>;  // digest sizes
 
-tl::unexpected<Error> malformed(const std::string& what) {
+tl::unexpected<Error> malformed_log(const std::string& what) {
     return fail(Errc::malformed, "the event log " + what);
 }
 
@@ -65,13 +65,13 @@ Result<Algorithms> parse_spec_id(ByteView event) {
     VTPM_CHECK(reader.bytes(8));  // platform class, version, errata, size of UINTN
     VTPM_TRY(const auto count, reader.u32());
     if (count == 0 || count > max_algorithms)
-        return malformed("says that it has " + std::to_string(count) + " algorithms");
+        return malformed_log("says that it has " + std::to_string(count) + " algorithms");
     Algorithms algorithms;
     for (std::uint32_t i = 0; i < count; ++i) {
         VTPM_TRY(const auto algorithm, reader.u16());
         VTPM_TRY(const auto size, reader.u16());
         if (size == 0 || size > max_digest || !algorithms.emplace(algorithm, size).second)
-            return malformed("has a list of algorithms that makes no sense");
+            return malformed_log("has a list of algorithms that makes no sense");
     }
     VTPM_TRY(const auto vendor, reader.u8());
     VTPM_CHECK(reader.bytes(vendor));
@@ -79,7 +79,7 @@ Result<Algorithms> parse_spec_id(ByteView event) {
     if (sha256 == algorithms.end())
         return fail(Errc::unsupported, "the event log has no SHA-256 digests");
     if (sha256->second != SHA256_DIGEST_LENGTH)
-        return malformed("says that SHA-256 has another size than 32 bytes");
+        return malformed_log("says that SHA-256 has another size than 32 bytes");
     return algorithms;
 }
 
@@ -91,7 +91,7 @@ Result<Algorithms> parse_first(LogReader& reader) {
     VTPM_TRY(const auto size, reader.u32());
     VTPM_TRY(const auto event, reader.bytes(size));
     if (pcr != 0 || type != ev_no_action)
-        return malformed("does not begin with its specification's version");
+        return malformed_log("does not begin with its specification's version");
     return parse_spec_id(event);
 }
 
@@ -109,13 +109,14 @@ Result<Event> parse_event(LogReader& reader, const Algorithms& algorithms) {
     VTPM_TRY(event.type, reader.u32());
     VTPM_TRY(const auto count, reader.u32());
     if (count > algorithms.size())
-        return malformed("has an event of " + std::to_string(count) + " digests");
+        return malformed_log("has an event of " + std::to_string(count) + " digests");
     std::set<std::uint16_t> seen;
     for (std::uint32_t i = 0; i < count; ++i) {
         VTPM_TRY(const auto number, reader.u16());
         const auto algorithm = algorithms.find(number);
         if (algorithm == algorithms.end() || !seen.insert(number).second)
-            return malformed("has a digest of an algorithm that it has not named, or one twice");
+            return malformed_log(
+                "has a digest of an algorithm that it has not named, or one twice");
         VTPM_TRY(const auto digest, reader.bytes(algorithm->second));
         if (number == sha256_algorithm)
             std::copy(digest.begin(), digest.end(), event.digest.emplace().begin());
@@ -150,22 +151,22 @@ Result<EventLog> EventLog::parse(ByteView bytes) {
                 if (event.pcr != 0 || !begins_with(event.data, startup_locality))
                     continue;
                 if (begun || event.data.size() != startup_locality.size() + 1)
-                    return malformed("tells the locality of the start in the wrong place");
+                    return malformed_log("tells the locality of the start in the wrong place");
                 log.startup_locality_ = event.data.back();
                 begun = true;
                 continue;
             }
             if (event.pcr > max_pcr)
-                return malformed("has an event of PCR " + std::to_string(event.pcr));
+                return malformed_log("has an event of PCR " + std::to_string(event.pcr));
             if (!event.digest)
-                return malformed("has an event without a SHA-256 digest");
+                return malformed_log("has an event without a SHA-256 digest");
             begun = begun || event.pcr == 0;
             log.measured_.push_back({static_cast<std::uint8_t>(event.pcr), *event.digest});
         }
         return log;
     }();
     if (!parsed && parsed.error().context == "ends too early")
-        return malformed("ends too early");
+        return malformed_log("ends too early");
     return parsed;
 }
 

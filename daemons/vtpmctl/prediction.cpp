@@ -15,7 +15,7 @@ std::vector<std::uint8_t> numbers_of(const PcrValues& pcrs) {
 }
 
 template <typename Numbers>
-std::string joined(const Numbers& numbers) {
+std::string pcr_names(const Numbers& numbers) {
     std::string text;
     for (const unsigned number : numbers)
         text += (text.empty() ? "PCR " : ", ") + std::to_string(number);
@@ -49,7 +49,7 @@ Result<PcrValues> predict(const EventLog& log, const PcrValues& now,
     if (!wrong.empty()) {
         return fail(Errc::invalid_argument,
                     "the event log does not tell how the chip came to this boot's values of " +
-                        joined(wrong) +
+                        pcr_names(wrong) +
                         ", so that it cannot tell the next boot's: use --pcr N=HEX");
     }
     for (const auto& [old, fresh] : replacements) {
@@ -59,7 +59,7 @@ Result<PcrValues> predict(const EventLog& log, const PcrValues& now,
         if (std::none_of(places.begin(), places.end(),
                          [&](std::uint8_t number) { return now.contains(number); })) {
             return fail(Errc::invalid_argument,
-                        to_hex(old) + " was measured into " + joined(places) +
+                        to_hex(old) + " was measured into " + pcr_names(places) +
                             " only, which the group's approvals are not about: leave it out");
         }
     }

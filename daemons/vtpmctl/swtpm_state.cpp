@@ -65,7 +65,7 @@ Result<SecretBytes> read_at(const Fd& file, std::uint64_t offset, std::size_t si
 }
 
 // A lock that swtpm's own excludes: it takes one for writing when its TPM starts.
-Result<void> lock(const Fd& file, const std::string& where) {
+Result<void> lock_state(const Fd& file, const std::string& where) {
     struct flock shared {};
     shared.l_type = F_RDLCK;
     shared.l_whence = SEEK_SET;
@@ -126,7 +126,7 @@ Result<SwtpmState> read_directory(const Fd& directory, const std::string& path,
         return tl::make_unexpected(std::move(lock_file).error().within(path));
     if (lock_file) {  // swtpm makes it at its first start; a copied state may be without
         state.lock = std::move(*lock_file);
-        VTPM_CHECK(lock(state.lock, path));
+        VTPM_CHECK(lock_state(state.lock, path));
     }
     if (!wanted) {
         VTPM_TRY(wanted, version_in(directory.get(), path));
@@ -159,7 +159,7 @@ std::uint64_t little_endian(ByteView bytes) {
 }
 
 Result<SwtpmState> read_linear(Fd file, std::optional<tpm::Version> wanted, const SwtpmKey* key) {
-    VTPM_CHECK(lock(file, "it"));
+    VTPM_CHECK(lock_state(file, "it"));
     VTPM_TRY(const std::uint64_t all, size_of(file));
     const auto table = read_at(file, 0, table_size);
     if (!table || !equal_constant_time(table->view().first(8), as_bytes(linear_magic)))

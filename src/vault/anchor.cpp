@@ -9,8 +9,6 @@
 namespace vtpm::vault {
 namespace {
 
-constexpr auto u64 = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-
 Bytes body_of(const Anchor& anchor, const Uuid& manager) {
     return ByteWriter()
         .sized(as_bytes("xen-vtpm anchor"))

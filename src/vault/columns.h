@@ -12,6 +12,11 @@
 
 namespace vtpm::vault {
 
+// What SQLite keeps as a signed number is written into MACs and packages as an unsigned one.
+constexpr std::uint64_t u64(std::int64_t value) {
+    return static_cast<std::uint64_t>(value);
+}
+
 class Columns {
   public:
     explicit Columns(const Statement& row) : row_(row) {}

@@ -6,8 +6,6 @@
 namespace vtpm::vault {
 namespace {
 
-constexpr auto u64 = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-
 constexpr std::string_view group_columns =
     "id, uuid, name, deleted, generation, config_sequence, sealed_public, sealed_private,"
     " key_check, approver, pcrs, escrow, mac";

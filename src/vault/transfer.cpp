@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "columns.h"
 #include "instance_row.h"
 #include "record_cipher.h"
 
@@ -52,10 +53,6 @@ Result<Hash> hash_of(ByteReader& reader) {
 Result<std::int64_t> time_of(ByteReader& reader) {
     VTPM_TRY(const std::uint64_t value, reader.u64());
     return static_cast<std::int64_t>(value & 0x7fff'ffff'ffff'ffffU);
-}
-
-std::uint64_t u64(std::int64_t value) {
-    return static_cast<std::uint64_t>(value);
 }
 
 Result<PackageHeader> parse_header(ByteReader& reader) {

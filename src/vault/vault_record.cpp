@@ -6,8 +6,6 @@
 namespace vtpm::vault {
 namespace {
 
-constexpr auto u64 = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-
 constexpr std::int64_t max_index = 0xffffffff;
 
 chip::CellTag tag_of(std::string_view purpose, const Uuid& manager) {

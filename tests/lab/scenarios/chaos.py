@@ -153,6 +153,7 @@ def _events(lab: Lab) -> dict[str, Callable[[Player], None]]:
         "xl save and restore": Player.suspend,
         "xl pause": pause,
         "restart of vtpmd": lambda player: _restart_doorman(lab, player),
+        "kill -9 of vtpmd": lambda player: _kill_doorman(lab, player),
         "restart of vtpmmgrd": lambda _player: _none(lab.check("systemctl restart vtpmmgrd", 60)),
         "kill -9 of vtpmmgrd": lambda _player: _none(lab.check(
             "kill -9 $(systemctl show --value -p MainPID vtpmmgrd); sleep 3; systemctl start vtpmmgrd", 60)),
@@ -166,6 +167,12 @@ def _none(_anything: object) -> None:
 
 def _restart_doorman(lab: Lab, player: Player) -> None:
     lab.check(f"systemctl restart {vtpm.unit(player.guest.domid)}", 60)
+
+
+def _kill_doorman(lab: Lab, player: Player) -> None:
+    """systemd starts the next one, which goes on with the engine."""
+    unit = vtpm.unit(player.guest.domid)
+    lab.check(f"pid=$(systemctl show --value -p MainPID {unit}); [ $pid = 0 ] || kill -9 $pid", 60)
 
 
 def run(lab: Lab) -> None:

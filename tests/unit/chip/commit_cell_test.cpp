@@ -27,7 +27,7 @@ CellValue digest_of(std::uint8_t fill) {
 }
 
 const SecretBytes auth = secret_of(known);  // 32 bytes
-const CellTag tag = digest_of(0x77);
+const CellTag cell_tag = digest_of(0x77);
 
 }  // namespace
 
@@ -35,31 +35,31 @@ TEST_CASE("a cell is extended, one way, and outlives the chip's power") {
     const TemporaryDirectory place;
     Swtpm swtpm(place.path());
     auto chip = pinned(swtpm.tcti());
-    const auto cell = chip->define_cell(auth, tag);
+    const auto cell = chip->define_cell(auth, cell_tag);
     REQUIRE(fine(cell));
-    const auto fresh = chip->read_cell({*cell, tag}, auth);
+    const auto fresh = chip->read_cell({*cell, cell_tag}, auth);
     REQUIRE(fine(fresh));
     CHECK_FALSE(fresh->has_value());
 
     CellValue expected{};
     for (const std::uint8_t n : Bytes{1, 2, 3}) {
         expected = value_after(expected, digest_of(n));
-        const auto extended = chip->extend_cell({*cell, tag}, auth, digest_of(n));
+        const auto extended = chip->extend_cell({*cell, cell_tag}, auth, digest_of(n));
         REQUIRE(fine(extended));
         CHECK(*extended == expected);
         swtpm.restart();  // as by a power cut
         chip = pinned(swtpm.tcti());
-        const auto again = chip->read_cell({*cell, tag}, auth);
+        const auto again = chip->read_cell({*cell, cell_tag}, auth);
         REQUIRE(fine(again));
         CHECK(*again == expected);
     }
     // A second one is another.
-    const auto second = chip->define_cell(auth, tag);
+    const auto second = chip->define_cell(auth, cell_tag);
     REQUIRE(fine(second));
     CHECK(*second != *cell);
     REQUIRE(fine(chip->remove_cell(*second)));
-    CHECK(chip->read_cell({*second, tag}, auth).error().code == Errc::wrong_cell);
-    CHECK(*chip->read_cell({*cell, tag}, auth) == expected);
+    CHECK(chip->read_cell({*second, cell_tag}, auth).error().code == Errc::wrong_cell);
+    CHECK(*chip->read_cell({*cell, cell_tag}, auth) == expected);
 }
 
 TEST_CASE("a manager's cells are told from others', and all but one can be removed") {
@@ -67,13 +67,13 @@ TEST_CASE("a manager's cells are told from others', and all but one can be remov
     const Swtpm swtpm(place.path());
     const auto chip = pinned(swtpm.tcti());
     const auto stranger = chip->define_cell(auth, digest_of(1));
-    const auto first = chip->define_cell(auth, tag);
-    const auto second = chip->define_cell(auth, tag);
+    const auto first = chip->define_cell(auth, cell_tag);
+    const auto second = chip->define_cell(auth, cell_tag);
     REQUIRE((fine(stranger) && fine(first) && fine(second)));
     CHECK(chip->read_cell({*first, digest_of(1)}, auth).error().code == Errc::wrong_cell);
-    REQUIRE(fine(chip->remove_other_cells({*second, tag})));
-    CHECK(chip->read_cell({*first, tag}, auth).error().code == Errc::wrong_cell);
-    CHECK(fine(chip->read_cell({*second, tag}, auth)));
+    REQUIRE(fine(chip->remove_other_cells({*second, cell_tag})));
+    CHECK(chip->read_cell({*first, cell_tag}, auth).error().code == Errc::wrong_cell);
+    CHECK(fine(chip->read_cell({*second, cell_tag}, auth)));
     CHECK(fine(chip->read_cell({*stranger, digest_of(1)}, auth)));
 }
 
@@ -81,18 +81,19 @@ TEST_CASE("only the authorization value opens a cell, and wrong ones do not lock
     const TemporaryDirectory place;
     Swtpm swtpm(place.path());
     const auto chip = pinned(swtpm.tcti());
-    const auto cell = chip->define_cell(auth, tag);
+    const auto cell = chip->define_cell(auth, cell_tag);
     REQUIRE(fine(cell));
-    REQUIRE(fine(chip->extend_cell({*cell, tag}, auth, digest_of(1))));
+    REQUIRE(fine(chip->extend_cell({*cell, cell_tag}, auth, digest_of(1))));
     const SecretBytes wrong(32);
     for (int n = 0; n < 50; ++n) {
-        CHECK(chip->read_cell({*cell, tag}, wrong).error().code == Errc::wrong_cell);
-        CHECK(chip->extend_cell({*cell, tag}, wrong, digest_of(2)).error().code ==
+        CHECK(chip->read_cell({*cell, cell_tag}, wrong).error().code == Errc::wrong_cell);
+        CHECK(chip->extend_cell({*cell, cell_tag}, wrong, digest_of(2)).error().code ==
               Errc::wrong_cell);
     }
-    CHECK(chip->read_cell({*cell, tag}, SecretBytes(31)).error().code == Errc::invalid_argument);
-    CHECK(chip->define_cell(SecretBytes(33), tag).error().code == Errc::invalid_argument);
-    CHECK(*chip->read_cell({*cell, tag}, auth) == value_after({}, digest_of(1)));
+    CHECK(chip->read_cell({*cell, cell_tag}, SecretBytes(31)).error().code ==
+          Errc::invalid_argument);
+    CHECK(chip->define_cell(SecretBytes(33), cell_tag).error().code == Errc::invalid_argument);
+    CHECK(*chip->read_cell({*cell, cell_tag}, auth) == value_after({}, digest_of(1)));
     CHECK(tool(swtpm, "tpm2_getcap properties-variable").find("TPM2_PT_LOCKOUT_COUNTER: 0x0") !=
           std::string::npos);
 }
@@ -101,9 +102,9 @@ TEST_CASE("what the owner puts in a cell's place is not the cell") {
     const TemporaryDirectory place;
     Swtpm swtpm(place.path());
     auto chip = pinned(swtpm.tcti());
-    const auto cell = chip->define_cell(auth, tag);
+    const auto cell = chip->define_cell(auth, cell_tag);
     REQUIRE(fine(cell));
-    REQUIRE(fine(chip->extend_cell({*cell, tag}, auth, digest_of(1))));
+    REQUIRE(fine(chip->extend_cell({*cell, cell_tag}, auth, digest_of(1))));
     chip.reset();
     const std::string index = "0x" + to_hex(ByteWriter().u32(*cell).take());
     (void)tool(swtpm, "tpm2_nvundefine " + index);
@@ -116,8 +117,9 @@ TEST_CASE("what the owner puts in a cell's place is not the cell") {
                               std::string(known) + "'");
     }
     chip = pinned(swtpm.tcti());
-    CHECK(chip->read_cell({*cell, tag}, auth).error().code == Errc::wrong_cell);
-    CHECK(chip->extend_cell({*cell, tag}, auth, digest_of(2)).error().code == Errc::wrong_cell);
+    CHECK(chip->read_cell({*cell, cell_tag}, auth).error().code == Errc::wrong_cell);
+    CHECK(chip->extend_cell({*cell, cell_tag}, auth, digest_of(2)).error().code ==
+          Errc::wrong_cell);
 }
 
 TEST_CASE("an owner with a password is told apart from a chip that is full") {
@@ -128,7 +130,7 @@ TEST_CASE("an owner with a password is told apart from a chip that is full") {
                "tpm2_evictcontrol -C o -c " + srk_by_tools(swtpm, place.path()) + " 0x81000001");
     (void)tool(swtpm, "tpm2_flushcontext -t");
     (void)tool(swtpm, "tpm2_changeauth -c owner secret");
-    const auto refused = chip->define_cell(auth, tag);
+    const auto refused = chip->define_cell(auth, cell_tag);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == Errc::permission);
     CHECK(refused.error().context.find("password") != std::string::npos);
@@ -139,9 +141,9 @@ TEST_CASE("an interposer neither learns the authorization value nor changes what
     Swtpm swtpm(place.path());
     SocketTap tap(place.path(), swtpm.socket());
     const auto chip = pinned(tap.tcti());
-    const auto cell = chip->define_cell(auth, tag);
+    const auto cell = chip->define_cell(auth, cell_tag);
     REQUIRE(fine(cell));
-    REQUIRE(fine(chip->extend_cell({*cell, tag}, auth, digest_of(1))));
+    REQUIRE(fine(chip->extend_cell({*cell, cell_tag}, auth, digest_of(1))));
     const Bytes heard = tap.heard();
     const auto secret = auth.view();
     CHECK(std::search(heard.begin(), heard.end(), secret.begin(), secret.end()) == heard.end());
@@ -154,13 +156,13 @@ TEST_CASE("an interposer neither learns the authorization value nor changes what
                 answer[answer.size() - 5] ^= 1U;
             return true;
         });
-        const auto read = chip->read_cell({*cell, tag}, auth);
+        const auto read = chip->read_cell({*cell, cell_tag}, auth);
         CHECK((!read || *read == value_after({}, digest_of(1))));
         if (seen <= nth)
             break;
     }
     tap.meddle(nullptr);
-    CHECK(*chip->read_cell({*cell, tag}, auth) == value_after({}, digest_of(1)));
+    CHECK(*chip->read_cell({*cell, cell_tag}, auth) == value_after({}, digest_of(1)));
 }
 
 TEST_CASE("the connection cut at the nth command: extended once or not at all") {
@@ -168,16 +170,16 @@ TEST_CASE("the connection cut at the nth command: extended once or not at all") 
     Swtpm swtpm(place.path());
     SocketTap tap(place.path(), swtpm.socket());
     const auto chip = pinned(tap.tcti());
-    const auto cell = chip->define_cell(auth, tag);
+    const auto cell = chip->define_cell(auth, cell_tag);
     REQUIRE(fine(cell));
     CellValue expected{};
     for (int nth = 0;; ++nth) {
         REQUIRE(nth < 60);
         int seen = 0;
         tap.meddle([&](Bytes&, Bytes&) { return seen++ != nth; });
-        const auto done = chip->extend_cell({*cell, tag}, auth, digest_of(7));
+        const auto done = chip->extend_cell({*cell, cell_tag}, auth, digest_of(7));
         tap.meddle(nullptr);
-        const auto now = chip->read_cell({*cell, tag}, auth);
+        const auto now = chip->read_cell({*cell, cell_tag}, auth);
         REQUIRE(fine(now));
         const auto next = value_after(expected, digest_of(7));
         const auto value = now->value_or(CellValue{});

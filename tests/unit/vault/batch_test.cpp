@@ -38,8 +38,6 @@ std::uint64_t chip_writes(Fixture& f) {
     return f.vault->status().freshness->chip_writes;
 }
 
-const Error gone{Errc::unavailable, NextAction::retry_later, "gone"};
-
 }  // namespace
 
 TEST_CASE("a batch: the good are stored, the bad are refused, each for its own reason") {
@@ -199,10 +197,10 @@ TEST_CASE("with sync, and a chip that does not answer") {
     f.stored(a, 0, "one");
     const bool taken = GENERATE(false, true);
     if (taken) {
-        f.chip.lose_answer(gone);
-        f.chip.fail_nth(2, gone);  // and nobody can ask it
+        f.chip.lose_answer(chip_gone);
+        f.chip.fail_nth(2, chip_gone);  // and nobody can ask it
     } else {
-        f.chip.refuse(gone);
+        f.chip.refuse(chip_gone);
     }
     Requests batch;
     batch.add(a, 1, "two");
@@ -211,7 +209,7 @@ TEST_CASE("with sync, and a chip that does not answer") {
     CHECK(error_of(answers[0]) == Errc::unavailable);
     CHECK(answers[0].error().next == NextAction::retry_later);
     CHECK(answers[1] == 1);  // which did not ask for more than the disk
-    f.chip.refuse(gone);
+    f.chip.refuse(chip_gone);
     CHECK(error_of(f.vault->store(a, 1, permanent("two"))) == Errc::unavailable);
     CHECK(error_of(f.vault->load(a)) == Errc::unavailable);
     CHECK(f.loaded(c) == "c one");

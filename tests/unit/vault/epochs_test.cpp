@@ -13,8 +13,6 @@ Freshness fresh(Fixture& f) {
     return *status.freshness;
 }
 
-const Error gone{Errc::unavailable, NextAction::retry_later, "gone"};
-
 }  // namespace
 
 TEST_CASE(
@@ -90,23 +88,23 @@ TEST_CASE("the chip's answer to a commit is lost") {
     const auto before = fresh(f);
     const bool power_fails = GENERATE(false, true);  // later
     SECTION("it was done, and the chip can be asked") {
-        f.chip.lose_answer(gone);
+        f.chip.lose_answer(chip_gone);
         REQUIRE(fine(f.vault->close()));
         CHECK(fresh(f).epoch == before.epoch + 1);
     }
     SECTION("it was not done, and the chip can be asked") {
-        f.chip.fail_nth(1, gone);
+        f.chip.fail_nth(1, chip_gone);
         CHECK(error_of(f.vault->close()) == Errc::unavailable);
         CHECK(fresh(f).epoch == before.epoch);
         CHECK(f.vault->status().reason->code == Errc::unavailable);
     }
     SECTION("it was not done, and the chip is away") {
-        f.chip.refuse(gone);
+        f.chip.refuse(chip_gone);
         CHECK(error_of(f.vault->close()) == Errc::unavailable);
     }
     SECTION("it was done, and the chip is away afterwards") {
-        f.chip.lose_answer(gone);
-        f.chip.fail_nth(2, gone);
+        f.chip.lose_answer(chip_gone);
+        f.chip.fail_nth(2, chip_gone);
         CHECK(error_of(f.vault->close()) == Errc::unavailable);
     }
     // Writes go on, and are good whichever it was.

@@ -20,6 +20,9 @@ namespace vtpm::vault {
 using fakes::FakeChip;
 using fakes::TemporaryDirectory;
 
+// What a chip answers that is not to be reached.
+inline const Error chip_gone{Errc::unavailable, NextAction::retry_later, "gone"};
+
 template <typename T>
 bool fine(const Result<T>& result) {
     if (!result)

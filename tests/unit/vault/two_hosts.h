@@ -61,6 +61,4 @@ struct TwoHosts {
     Host target{2};
 };
 
-inline const Error chip_gone{Errc::unavailable, NextAction::retry_later, "gone"};
-
 }  // namespace vtpm::vault
