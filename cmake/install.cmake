@@ -1,5 +1,5 @@
 # What the package holds beside the programs, and where. include() it after add_subdirectory(daemons).
-foreach(program vtpmctl vtpmmgrd vtpmd vtpm-swtpm)
+foreach(program vtpmctl vtpmmgrd vtpmd vtpm-swtpm vtpm-front)
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 endforeach()
 install(TARGETS vtpm-engine vtpm-swtpm-engine RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/xen-vtpm)
@@ -21,6 +21,18 @@ install(FILES systemd/xen-vtpm.sysusers RENAME xen-vtpm.conf DESTINATION ${VTPM_
 install(FILES systemd/xen-vtpm.tmpfiles RENAME xen-vtpm.conf DESTINATION ${VTPM_TMPFILES_DIR})
 install(FILES config/70-xen-vtpm.rules DESTINATION ${VTPM_UDEV_DIR}/rules.d)
 
+# Of guests: the package xen-vtpm-guest.
+install(FILES systemd/vtpm-front@.service DESTINATION ${VTPM_UNIT_DIR})
+install(FILES config/guest/70-xen-vtpm-guest.rules DESTINATION ${VTPM_UDEV_DIR}/rules.d)
+# Where udev is, there is kmod's directory.
+install(FILES config/guest/xen-vtpm-guest.conf DESTINATION ${VTPM_UDEV_DIR}/../modprobe.d)
+install(PROGRAMS config/guest/initramfs-hook RENAME vtpm-front
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/initramfs-tools/hooks)
+install(PROGRAMS config/guest/initramfs-script RENAME vtpm-front
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/initramfs-tools/scripts/init-premount)
+install(PROGRAMS config/guest/dracut-module-setup.sh RENAME module-setup.sh
+    DESTINATION ${CMAKE_INSTALL_PREFIX}/lib/dracut/modules.d/91vtpm-front)
+
 install(FILES config/vtpmmgrd.toml DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/xen-vtpm)
 install(FILES config/needrestart.conf RENAME xen-vtpm.conf
     DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/needrestart/conf.d)
@@ -31,6 +43,7 @@ install(FILES
     packaging/man/vtpmmgrd.8
     packaging/man/vtpmd.8
     packaging/man/vtpm-engine.8
+    packaging/man/vtpm-front.8
     packaging/man/vtpm-swtpm.8
     packaging/man/vtpm-swtpm-engine.8
     DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)

@@ -59,7 +59,10 @@ Result<LoadedState> StateClient::load() {
     }
     VTPM_TRY(const auto seed, reader.bytes(reply.loaded().seed()));
     state.seed = SecretBytes::copy_of(seed);
-    state.policy = policy_in(reply.loaded().policy());
+    const auto& policy = reply.loaded().policy();
+    state.policy = policy_in(policy);
+    VTPM_TRY(state.banks,
+             tpm::pcr_banks_of(std::vector(policy.bank().begin(), policy.bank().end())));
     if (reader.left() != 0)
         return fail(Errc::malformed, "vtpmmgrd sent bytes left over");
     state.sequence = sequence_ = reply.loaded().sequence();

@@ -14,6 +14,7 @@
 
 #include "vtpm/engine/engine.h"
 #include "vtpm/tpm/command_policy.h"
+#include "vtpm/tpm/factory.h"
 #include "vtpm/wire/channel.h"
 
 namespace vtpm::engine_program {
@@ -23,6 +24,7 @@ struct LoadedState {
     std::vector<engine::StateBlob> blobs;
     SecretBytes seed;
     tpm::CommandPolicy policy;
+    tpm::PcrBanks banks;  // of a TPM that is to be made
 };
 
 class StateClient {

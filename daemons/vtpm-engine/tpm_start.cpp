@@ -27,6 +27,7 @@ Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Versi
     engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(volatile_state),
                           std::move(loaded.seed)};
     start.has_firmware = order.has_firmware();
+    start.banks = std::move(loaded.banks);
     if (order.buffer_size() != 0)
         start.buffer_size = order.buffer_size();
     VTPM_CHECK(tpm.power_on(std::move(start)));

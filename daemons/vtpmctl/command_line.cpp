@@ -126,6 +126,10 @@ void describe_instances(CLI::App& app, Arguments& a) {
     create->add_flag("--sync", a.create.sync,
                      "every write is committed to the chip before the guest gets its answer; wears "
                      "the chip");
+    create
+        ->add_option("--pcr-banks", a.create.banks,
+                     "of a TPM 2.0: sha1, sha256 (the default), sha384, sha512")
+        ->delimiter(',');
     add_group(create, a.create.group);
     describe_import_swtpm(app, a.import_swtpm);
     auto* list = app.add_subcommand("list", "all TPMs of this host");

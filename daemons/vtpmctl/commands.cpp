@@ -5,6 +5,7 @@
 
 #include "policy_presentation.h"
 #include "presentation.h"
+#include "vtpm/tpm/factory.h"
 
 namespace vtpm::control {
 namespace {
@@ -103,6 +104,11 @@ Result<void> create(ManagerConnection& manager, const CreateOptions& options, Ou
     create.set_tpm(static_cast<std::uint32_t>(version));
     create.set_sync(options.sync);
     create.set_group(options.group);
+    if (!options.banks.empty()) {
+        VTPM_TRY(const auto banks, tpm::parse_pcr_banks(options.banks));
+        for (const auto bank : banks)
+            create.add_bank(static_cast<std::uint32_t>(bank));
+    }
     VTPM_TRY(const auto answer, manager.ask(request));
     if (output.json) {
         print_json(to_json(answer.message.instance()));

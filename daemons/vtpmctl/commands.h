@@ -22,6 +22,7 @@ struct CreateOptions {
     std::string uuid;   // empty: a random one
     std::string group;  // a name or a uuid; empty: the default group
     bool sync = false;
+    std::vector<std::string> banks = {};  // of a TPM 2.0; none: SHA-256
 };
 
 Result<void> create(ManagerConnection& manager, const CreateOptions& options, Output output);

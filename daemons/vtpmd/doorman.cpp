@@ -90,7 +90,7 @@ Result<bool> Doorman::inherit(Clock::time_point now) {
     waiting_for_instance_ = false;
     if (tpm_.ring())
         device_.go_on(*tpm_.ring());
-    VTPM_CHECK(device_.announce(now));
+    VTPM_CHECK(device_.announce(now, {}));
     ::sd_notify(0, "READY=1");
     return true;
 }
@@ -153,7 +153,7 @@ Result<void> Doorman::serve(const OpenedInstance& instance, bool power_lost,
             return refuse(origin.error());
         tpm_.opened(device_.uuid(), instance, origin->beginning, name_life(*origin));
     }
-    VTPM_CHECK(device_.announce(now));
+    VTPM_CHECK(device_.announce(now, to_string(instance.tpm)));
     ::sd_notify(0, "READY=1");
     return {};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vtpm/tpm/command_policy.h"
+#include "vtpm/tpm/factory.h"
 #include "vtpm/wire/failure.h"
 
 namespace vtpm::manager {
@@ -169,6 +170,7 @@ Result<Bytes> policy_bytes(const wire::proto::CommandPolicy& policy) {
                                          std::to_string(CommandPolicy::max_denied) + " commands");
     if ((policy.localities() & ~std::uint32_t{CommandPolicy::possible_localities}) != 0)
         return fail(Errc::invalid_argument, "a guest's localities are 0 to 3");
+    VTPM_CHECK(tpm::pcr_banks_of(std::vector(policy.bank().begin(), policy.bank().end())));
     const std::string bytes = policy.SerializeAsString();
     return Bytes(bytes.begin(), bytes.end());
 }
@@ -188,6 +190,7 @@ Result<Bytes> policy_of_package(const vault::PackageFacts& facts) {
     wire::proto::CommandPolicy taken;
     *taken.mutable_denied() = said.denied();
     taken.set_localities(said.localities());
+    *taken.mutable_bank() = said.bank();
     // What else there is may deny something.
     auto known = taken;
     known.set_vendor(said.vendor());

@@ -85,27 +85,47 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     shelf_->erase(StateKind::volatile_state);
     if (!cold)
         return {};
-    if (!start.has_firmware)
-        VTPM_CHECK(start_up());
-    if (!start.manufacture || version_ != tpm::Version::v1_2)
-        return {};
-    return make_endorsement_key(start.has_firmware);
+    if (start.manufacture)
+        return finish(start);
+    return start.has_firmware ? Result<void>() : start_up();
 }
 
-// It takes a TPM that is started; one whose firmware gives Startup itself is reset afterwards.
-Result<void> LibtpmsEngine::make_endorsement_key(bool has_firmware) {
-    if (has_firmware)
-        VTPM_CHECK(start_up());
+// What a factory does takes a TPM that is started. The banks of PCRs change with a reset, and
+// firmware that gives Startup itself expects one.
+Result<void> LibtpmsEngine::finish(const PowerOn& start) {
+    VTPM_CHECK(start_up());
+    if (version_ == tpm::Version::v1_2) {
+        VTPM_CHECK(make_endorsement_key());
+        return start.has_firmware ? reset() : Result<void>();
+    }
+    for (const auto key : {tpm::EndorsementKey::rsa_2048, tpm::EndorsementKey::ecc_p256})
+        VTPM_CHECK(make_endorsement_key(key));
+    VTPM_CHECK(run_own("choosing the banks of PCRs", tpm::allocate_pcrs(start.banks)));
+    VTPM_CHECK(run_own("shutting down the new TPM", tpm::shutdown_clear()));
+    VTPM_CHECK(reset());
+    return start.has_firmware ? Result<void>() : start_up();
+}
+
+// A TPM 2.0 can make them at any time; whoever asks for its identity expects them there.
+Result<void> LibtpmsEngine::make_endorsement_key(tpm::EndorsementKey key) {
+    const std::string making = "making an endorsement key";
+    VTPM_TRY(const auto object, run_own(making, tpm::create_endorsement_key(key)));
+    VTPM_CHECK(run_own(making, tpm::make_persistent(object, tpm::persistent_handle(key))));
+    VTPM_CHECK(run_own(making, tpm::flush_context(object)));
+    return {};
+}
+
+Result<void> LibtpmsEngine::make_endorsement_key() {
     // A TPM 1.2 leaves its factory with an endorsement key; without one it cannot be owned.
     std::array<std::uint8_t, 20> nonce{};
     if (RAND_bytes(nonce.data(), static_cast<int>(nonce.size())) != 1) {
         return fail(Errc::io, "no random numbers from OpenSSL");
     }
-    VTPM_TRY(const auto made, run_own(tpm::create_endorsement_key_pair(nonce)));
-    if (made != 0)
-        return fail(Errc::corrupt, "making the endorsement key: code " + std::to_string(made));
-    if (!has_firmware)
-        return {};
+    VTPM_CHECK(run_own("making the endorsement key", tpm::create_endorsement_key_pair(nonce)));
+    return {};
+}
+
+Result<void> LibtpmsEngine::reset() {
     TPMLIB_Terminate();
     running_ = false;
     if (const auto started = TPMLIB_MainInit(); started != TPM_SUCCESS) {
@@ -116,18 +136,22 @@ Result<void> LibtpmsEngine::make_endorsement_key(bool has_firmware) {
 }
 
 Result<void> LibtpmsEngine::start_up() {
-    VTPM_TRY(const auto code, run_own(tpm::startup_clear(version_)));
-    if (code == 0)
-        return {};
-    return fail(Errc::corrupt, "the TPM refused Startup with code " + std::to_string(code));
+    VTPM_CHECK(run_own("starting it", tpm::startup_clear(version_)));
+    return {};
 }
 
-// A command of the firmware's, at locality 0; its return code.
-Result<std::uint32_t> LibtpmsEngine::run_own(ByteView command) {
+// A command of the firmware's or the factory's, at locality 0, that must succeed; the first four
+// bytes behind the answer's header, which are a handle if the command makes one.
+Result<std::uint32_t> LibtpmsEngine::run_own(const std::string& what, ByteView command) {
     std::array<std::uint8_t, 4096> response{};
     const auto size = execute(command, 0, response);
-    VTPM_TRY(const auto header, tpm::parse_header(ByteView(response).first(size)));
-    return header.code;
+    const auto answer = ByteView(response).first(size);
+    VTPM_TRY(const auto header, tpm::parse_header(answer));
+    if (header.code != 0) {
+        return fail(Errc::corrupt, what + ": the TPM answered with code " +
+                                       to_hex(ByteWriter().u32(header.code).written()));
+    }
+    return ByteReader(answer.subspan(tpm::header_size)).u32().value_or(0);
 }
 
 std::size_t LibtpmsEngine::refuse(MutableByteView response) const {
@@ -183,7 +207,7 @@ void LibtpmsEngine::power_off() {
         return;
     if (version_ == tpm::Version::v2_0 && !shut_down_) {
         // A TPM in failure mode refuses it; then there is nothing to keep either.
-        (void)run_own(tpm::shutdown_clear());
+        (void)run_own("shutting down", tpm::shutdown_clear());
     }
     TPMLIB_Terminate();
     running_ = initialised_ = false;

@@ -129,6 +129,10 @@ Bytes shutdown_clear() {
     return command(st_no_sessions, 0x145, Bytes{0, 0});
 }
 
+Bytes get_test_result() {
+    return command(st_no_sessions, 0x17c, {});
+}
+
 Bytes create_endorsement_key_pair(ByteView nonce20) {
     ByteWriter parameters;
     parameters.bytes(nonce20)

@@ -72,6 +72,8 @@ Result<std::pair<InstanceRow, SecretBytes>> SqliteVault::new_row(const NewInstan
     VTPM_CHECK(check_name(instances, wanted.name));
     if (wanted.tpm == 0)
         return fail(Errc::invalid_argument, "an instance needs a TPM version");
+    if (wanted.policy.size() > max_policy_size)
+        return fail(Errc::too_large, "the instance's policy names too many commands");
     if (instances.size() >= max_instances) {
         return fail(Errc::too_large, "the vault holds no more instances");
     }
@@ -85,6 +87,7 @@ Result<std::pair<InstanceRow, SecretBytes>> SqliteVault::new_row(const NewInstan
     row.facts.name = wanted.name;
     row.facts.tpm = wanted.tpm;
     row.facts.sync = wanted.sync;
+    row.facts.policy = wanted.policy;
     row.facts.group = group->uuid;
     row.facts.state = InstanceState::live;
     row.facts.generation = 1;

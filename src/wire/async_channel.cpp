@@ -8,7 +8,7 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 
-#include "descriptor_message.h"
+#include "vtpm/base/descriptor_message.h"
 
 namespace vtpm::wire {
 namespace asio = boost::asio;

@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "descriptor_message.h"
+#include "vtpm/base/descriptor_message.h"
 
 namespace vtpm::wire {
 namespace {

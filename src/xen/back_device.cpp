@@ -15,8 +15,8 @@
 //   not announced, or refused     nothing. libxl wants to see 1 become 2 and nothing else.
 //   front end directory gone      disconnect, 6.
 //   front end 1                   disconnect; 2. It (re)opens the device; also after our 5 or 6.
-//   front end 3 or 4              connect from any state, 4. Anew if the ring is another one: by
-//                                 its numbers, or as its state was written anew (offered_anew).
+//   front end 3 or 4              connect from any state, 4. Anew if the state was written
+//                                 anew (offered_anew).
 //   front end 5                   disconnect, 5. The guest waits for 5, not 6, when it shuts down.
 //   front end 6                   disconnect, 6. Never 2: a kexec'd kernel and a reloaded module
 //                                 look at our state, and find no TPM at 2.
@@ -67,10 +67,10 @@ Result<void> BackDevice::start() {
     return {};
 }
 
-Result<void> BackDevice::announce(Clock::time_point now) {
+Result<void> BackDevice::announce(Clock::time_point now, std::string_view tpm_version) {
     VTPM_TRY(const auto view, nodes_.look());
     if (view.present && !announced_) {
-        VTPM_CHECK(nodes_.write_features());
+        VTPM_CHECK(nodes_.write_features(tpm_version));
         if (view.own == XenbusState::initialising) {
             VTPM_CHECK(nodes_.write_state(XenbusState::init_wait));
             show_connected_from_ = now + show_init_wait;

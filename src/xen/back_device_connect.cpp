@@ -40,7 +40,7 @@ Result<void> BackDevice::take_offer(const DeviceView& view, Moment now) {
         wake_at(now);
         return {};
     }
-    if (ring && ring_ && !offered_anew(view, *ring))
+    if (ring && ring_ && !offered_anew(view))
         return show_connected(view, now);
 
     drop_ring();
@@ -56,9 +56,11 @@ Result<void> BackDevice::take_offer(const DeviceView& view, Moment now) {
 
 // For a ring that is connected already: what start()'s watches had to say is nothing new. A front
 // end at 3 may have offered it anew, with the same numbers; connected once more, nothing is lost.
+// One at 4 with other numbers has done so while nobody looked.
 Result<void> BackDevice::begin_counting(const DeviceView& view) {
+    const auto offered = nodes_.offered_ring();
     VTPM_CHECK(take_events());
-    if (view.frontend == XenbusState::initialised)
+    if (view.frontend == XenbusState::initialised || (offered && *offered != *ring_))
         drop_ring();
     connected_at_ = XenbusState::connected;
     frontend_writes_ = 0;
@@ -68,9 +70,10 @@ Result<void> BackDevice::begin_counting(const DeviceView& view) {
 // A guest that resumes in place or reloads its driver may well get the same grant and port again,
 // and we may miss the 6 in between; serving on would then serve a page that nobody reads. But no
 // front end writes its state for nothing: after connect() at 3 there comes one more write, its 4.
-bool BackDevice::offered_anew(const DeviceView& view, const RingAddress& ring) const {
-    if (ring != *ring_)
-        return true;
+// Other numbers alone say nothing: the state that makes an offer of them is still to come.
+// Connected before it, that state would look like yet another offer, and the guest would lose the
+// answer that it is about to read.
+bool BackDevice::offered_anew(const DeviceView& view) const {
     const bool last_step =
         view.frontend == XenbusState::connected && connected_at_ == XenbusState::initialised;
     return frontend_writes_ > (last_step ? 1U : 0U);

@@ -95,8 +95,11 @@ Result<RingAddress> DeviceNodes::offered_ring() {
     return ring;
 }
 
-Result<void> DeviceNodes::write_features() {
-    return store_.write(own_ + "/feature-protocol-v2", "1");
+Result<void> DeviceNodes::write_features(std::string_view tpm_version) {
+    VTPM_CHECK(store_.write(own_ + "/feature-protocol-v2", "1"));
+    if (tpm_version.empty())
+        return {};
+    return store_.write(own_ + "/tpm-version", std::string(tpm_version));
 }
 
 Result<void> DeviceNodes::write_state(XenbusState state) {

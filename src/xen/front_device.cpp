@@ -13,6 +13,7 @@ namespace vtpm::xen {
 namespace {
 
 constexpr const char* backend_token = "backend";
+constexpr const char* own_token = "own";
 
 }  // namespace
 
@@ -20,18 +21,61 @@ FrontDevice::FrontDevice(Store& store, GrantShare& grants, EventPorts& ports, st
     : store_(store), grants_(grants), ports_(ports), path_(std::move(path)) {}
 
 Result<void> FrontDevice::find_backend() {
-    if (watching_)
-        return {};
+    if (!watching_)
+        VTPM_CHECK(store_.watch(path_, own_token));
+    watching_ = true;
     VTPM_TRY(const auto backend, store_.read(path_ + "/backend"));
     VTPM_TRY(const auto backend_id, store_.read(path_ + "/backend-id"));
     const auto domid = parse_store_number(backend_id.value_or(""));
     if (!backend || !domid)
         return fail(Errc::not_found, "no vtpm device at " + path_);
-    backend_path_ = *backend;
     backend_domid_ = *domid;
-    VTPM_CHECK(store_.watch(backend_path_ + "/state", backend_token));
-    watching_ = true;
+    if (backend_path_ == *backend)
+        return {};
+    if (!backend_path_.empty())
+        (void)store_.unwatch(backend_path_ + "/state", backend_token);
+    backend_path_.clear();
+    VTPM_CHECK(store_.watch(*backend + "/state", backend_token));
+    backend_path_ = *backend;
     return {};
+}
+
+Result<void> FrontDevice::take_events() {
+    for (;;) {
+        VTPM_TRY(const auto event, store_.next_event());
+        if (!event)
+            return {};
+    }
+}
+
+Result<std::optional<XenbusState>> FrontDevice::backend_state() {
+    VTPM_TRY(const auto text, store_.read(backend_path_ + "/state"));
+    return text ? parse_xenbus_state(*text) : std::nullopt;
+}
+
+// A domain that is resumed has another number, and so other directories, in which nothing is
+// connected yet.
+Result<FrontDevice::Standing> FrontDevice::look() {
+    VTPM_CHECK(take_events());
+    VTPM_TRY(const auto backend, store_.read(path_ + "/backend"));
+    if (!backend)
+        return Standing::gone;
+    VTPM_TRY(const auto own, store_.read(path_ + "/state"));
+    if (*backend != backend_path_ || own == to_string(XenbusState::initialising))
+        return Standing::resumed;
+    VTPM_TRY(const auto state, backend_state());
+    if (!state || *state == XenbusState::closing || *state == XenbusState::closed)
+        return Standing::closing;
+    return offered() && *state == XenbusState::connected ? Standing::connected
+                                                         : Standing::begin_again;
+}
+
+Result<std::string> FrontDevice::tpm_version(std::chrono::milliseconds timeout) {
+    VTPM_CHECK(find_backend());
+    VTPM_CHECK(await_backend(timeout,
+                             [](XenbusState state) { return state != XenbusState::initialising; }));
+    VTPM_TRY(const auto version, store_.read(backend_path_ + "/tpm-version"));
+    return version.value_or("");
 }
 
 Result<void> FrontDevice::set_state(XenbusState state) {
@@ -43,11 +87,7 @@ Result<void> FrontDevice::await_backend(std::chrono::milliseconds timeout,
     using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + timeout;
     for (;;) {
-        for (;;) {
-            VTPM_TRY(const auto event, store_.next_event());
-            if (!event)
-                break;
-        }
+        VTPM_CHECK(take_events());
         VTPM_TRY(const auto text, store_.read(backend_path_ + "/state"));
         if (!text)
             return fail(Errc::unavailable, "the back end's directory is gone");
@@ -99,6 +139,13 @@ Result<void> FrontDevice::close(std::chrono::milliseconds timeout) {
 Result<void> FrontDevice::drop() {
     forget_ring();
     return set_state(XenbusState::closed);
+}
+
+std::unique_ptr<EventChannel> FrontDevice::give_up_ring() {
+    ring_.reset();
+    auto channel = port_ ? std::move(port_->channel) : nullptr;
+    forget_ring();
+    return channel;
 }
 
 void FrontDevice::forget_ring() {

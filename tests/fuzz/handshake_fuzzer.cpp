@@ -118,7 +118,7 @@ class World {
     }
     void announce() {
         if (started_)
-            (void)device_->announce(now_);
+            (void)device_->announce(now_, "2.0");
     }
 
     void offer() {

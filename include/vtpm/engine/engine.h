@@ -13,6 +13,7 @@
 
 #include "vtpm/base/bytes.h"
 #include "vtpm/base/secret_bytes.h"
+#include "vtpm/tpm/factory.h"
 #include "vtpm/tpm/version.h"
 
 namespace vtpm::engine {
@@ -27,11 +28,12 @@ struct StateBlob {
 
 struct PowerOn {
     tpm::Version version;
-    bool manufacture = false;      // only for an instance that was never stored
-    std::vector<StateBlob> blobs;  // the lasting state; empty exactly if manufacture
-    SecretBytes volatile_state;    // to go on with; empty: a cold start
-    SecretBytes seed;              // entropy from the host's chip, mixed in
-    bool has_firmware = false;     // which gives Startup itself
+    bool manufacture = false;                    // only for an instance that was never stored
+    std::vector<StateBlob> blobs;                // the lasting state; empty exactly if manufacture
+    SecretBytes volatile_state;                  // to go on with; empty: a cold start
+    SecretBytes seed;                            // entropy from the host's chip, mixed in
+    bool has_firmware = false;                   // which gives Startup itself
+    tpm::PcrBanks banks{tpm::default_pcr_bank};  // of a TPM 2.0 that is manufactured
     // The ring's packet is 4088 bytes; libtpms' own 4096 would make responses that do not fit.
     std::uint32_t buffer_size = 4088;
 };

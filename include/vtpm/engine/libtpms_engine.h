@@ -40,9 +40,12 @@ class LibtpmsEngine : public Engine, public Platform {
 
   private:
     Result<void> start_up();
-    Result<void> make_endorsement_key(bool has_firmware);
+    Result<void> finish(const PowerOn& start);
+    Result<void> make_endorsement_key();
+    Result<void> make_endorsement_key(tpm::EndorsementKey key);
+    Result<void> reset();
     std::size_t refuse(MutableByteView response) const;
-    Result<std::uint32_t> run_own(ByteView command);
+    Result<std::uint32_t> run_own(const std::string& what, ByteView command);
 
     std::unique_ptr<StateShelf> shelf_;
     tpm::Version version_ = tpm::Version::v1_2;

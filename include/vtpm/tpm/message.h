@@ -51,6 +51,7 @@ bool shows_no_lasting_state(Version version, ByteView request);
 // Commands that the platform's firmware sends: built, never parsed.
 Bytes startup_clear(Version version);
 Bytes shutdown_clear();                               // TPM 2.0 only
+Bytes get_test_result();                              // TPM 2.0 only: who answers, works
 Bytes create_endorsement_key_pair(ByteView nonce20);  // TPM 1.2 only: RSA-2048
 
 }  // namespace vtpm::tpm

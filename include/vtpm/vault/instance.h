@@ -74,6 +74,7 @@ struct NewInstance {
     // Of a TPM that has lived elsewhere: there from the beginning, as if by a first store(). An
     // instance that is made with a state is never seen without one.
     std::vector<BlobChange> state = {};
+    Bytes policy = {};  // see Instance; at most Vault::max_policy_size
 };
 
 struct CloneWish {

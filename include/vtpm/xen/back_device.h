@@ -57,9 +57,11 @@ class BackDevice {
     // seen as if it had just been connected.
     void go_on(const RingAddress& ring) { ring_ = ring; }
 
-    // The instance is there: feature-protocol-v2, then state 2 (unless already past it). libxl
-    // gives us 10 s for this from the node's creation. Ends with an update().
-    Result<void> announce(Clock::time_point now);
+    // The instance is there: feature-protocol-v2 and tpm-version ("1.2", "2.0": so that a front end
+    // knows what it has before its first command), then state 2 (unless already past it). libxl
+    // gives us 10 s for this from the node's creation. Ends with an update(). No version: it is
+    // there since before start().
+    Result<void> announce(Clock::time_point now, std::string_view tpm_version);
     // The guest gets no TPM: the reason goes to error/backend/vtpm/<domid>/<devid>/error. State
     // stays 1, so libxl gives up after its 10 s; its removal is then answered at once.
     Result<void> refuse(std::string_view reason);
@@ -97,7 +99,7 @@ class BackDevice {
 
     Result<void> take_offer(const DeviceView& view, Moment now);
     Result<void> begin_counting(const DeviceView& view);
-    bool offered_anew(const DeviceView& view, const RingAddress& ring) const;
+    bool offered_anew(const DeviceView& view) const;
     Result<void> try_connect(const DeviceView& view, const RingAddress& ring, Moment now);
     Result<void> show_connected(const DeviceView& view, Moment now);
     Result<void> reject(const DeviceView& view, const Error& error, Moment now);

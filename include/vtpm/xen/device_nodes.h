@@ -39,7 +39,7 @@ class DeviceNodes {
     // What the guest offers. Errc::malformed if that is no ring of protocol version 2.
     Result<RingAddress> offered_ring();
 
-    Result<void> write_features();
+    Result<void> write_features(std::string_view tpm_version);
     Result<void> write_state(XenbusState state);
     // xenbus_dev_error()'s convention. The last report is remembered and not written twice.
     Result<void> report(std::string_view reason);

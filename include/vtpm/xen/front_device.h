@@ -1,7 +1,8 @@
 // FrontDevice: the front end's half of the xenbus handshake of one vtpm device.
 //
-// For guests without a driver of their own (a user-space proxy), tests and benchmarks. Takes every
-// event of its Store, so it needs one to itself. One thread, but for FrontRing's cancel().
+// For guests whose kernel has no driver for it (vtpm-front), tests and benchmarks. Takes every
+// event of its Store, so it needs one to itself; poll store.fd() and look(). One thread, but for
+// FrontRing's cancel().
 #pragma once
 
 #include <chrono>
@@ -33,6 +34,24 @@ class FrontDevice {
     // it.
     Result<void> offer();
 
+    // How the connection stands, after an event of the store or when in doubt. Takes the events.
+    enum class Standing {
+        connected,
+        resumed,      // the domain was; nothing is connected: give_up_ring(), connect()
+        begin_again,  // the back end does: connect()
+        closing,      // the back end goes, or is gone: drop()
+        gone,         // the toolstack has removed the device
+    };
+    Result<Standing> look();
+
+    // What the back end says of its TPM before anybody connects, "1.2" or "2.0"; empty if it says
+    // nothing. Waits for the back end's first state.
+    Result<std::string> tpm_version(std::chrono::milliseconds timeout);
+
+    // The connection is no more, as after a resume: the page goes, and the event channel, if there
+    // is one, is the caller's; connect() makes others.
+    std::unique_ptr<EventChannel> give_up_ring();
+
     FrontRing& ring() { return *ring_; }  // after offer() or connect()
     bool offered() const { return ring_ != nullptr; }
 
@@ -44,6 +63,8 @@ class FrontDevice {
 
   private:
     Result<void> find_backend();
+    Result<std::optional<XenbusState>> backend_state();
+    Result<void> take_events();
     Result<void> set_state(XenbusState state);
     Result<void> await_backend(std::chrono::milliseconds timeout,
                                const std::function<bool(XenbusState)>& reached);
@@ -55,7 +76,7 @@ class FrontDevice {
     std::string path_;
     std::string backend_path_;
     DomainId backend_domid_ = 0;
-    bool watching_ = false;
+    bool watching_ = false;  // our own directory
     std::optional<GrantedPage> granted_;
     std::optional<OpenPort> port_;
     std::unique_ptr<FrontRing> ring_;

@@ -168,3 +168,76 @@ TEST_CASE("a long command can be cancelled from another thread") {
     CHECK(code == 0x909);  // TPM_RC_CANCELED
     CHECK(run(tpm, v20::pcr_read(16)).code() == 0);
 }
+
+namespace {
+
+// TPM2_ReadPublic and TPM2_CreatePrimary: the TPM2B_PUBLIC, which comes first and after the handle
+// and the size of the parameters.
+Bytes public_area(engine::Engine& tpm, const Bytes& command, std::size_t before) {
+    const auto answer = run(tpm, command);
+    REQUIRE(answer.code() == 0);
+    ByteReader reader(answer.body().subspan(before));
+    const auto size = reader.u16().value();
+    const auto area = reader.bytes(size).value();
+    return {area.begin(), area.end()};
+}
+
+Bytes read_public(std::uint32_t handle) {
+    return tpm_commands::command(0x8001, 0x173, ByteWriter().u32(handle).take());
+}
+
+// TPM2_GetCapability(TPM_CAP_PCRS): the banks that have PCRs.
+std::vector<unsigned> banks_of(engine::Engine& tpm) {
+    const auto answer =
+        run(tpm, tpm_commands::command(0x8001, 0x17a, ByteWriter().u32(5).u32(0).u32(1).take()));
+    REQUIRE(answer.code() == 0);
+    ByteReader reader(answer.body().subspan(1 + 4));
+    std::vector<unsigned> banks;
+    for (auto left = reader.u32().value(); left > 0; --left) {
+        const unsigned algorithm = reader.u16().value();
+        const auto selected = reader.bytes(reader.u8().value()).value();
+        if (selected[0] != 0)
+            banks.push_back(algorithm);
+    }
+    return banks;
+}
+
+}  // namespace
+
+TEST_CASE("a 2.0 TPM is made with the endorsement keys that its users look for") {
+    using tpm::EndorsementKey;
+    LibtpmsEngine tpm;
+    auto start = fresh(Version::v2_0);
+    start.has_firmware = GENERATE(false, true);
+    const bool has_firmware = start.has_firmware;
+    power_on(tpm, std::move(start));
+    if (has_firmware)
+        REQUIRE(run(tpm, tpm::startup_clear(Version::v2_0)).code() == 0);
+    for (const auto key : {EndorsementKey::rsa_2048, EndorsementKey::ecc_p256}) {
+        const auto there = public_area(tpm, read_public(tpm::persistent_handle(key)), 0);
+        CHECK(there == public_area(tpm, tpm::create_endorsement_key(key), 8));
+    }
+    // Nothing else is left of it: all slots for objects are free but those that were just used.
+    CHECK(run(tpm, read_public(0x81010003)).code() != 0);
+    CHECK(run(tpm, read_public(0x80000002)).code() != 0);
+}
+
+TEST_CASE("a 2.0 TPM has the PCR banks that it was made with, for good") {
+    std::vector<StateBlob> state;
+    const auto banks = GENERATE(tpm::PcrBanks{tpm::PcrBank::sha256},
+                                tpm::PcrBanks{tpm::PcrBank::sha1, tpm::PcrBank::sha384});
+    std::vector<unsigned> expected;
+    for (const auto bank : banks)
+        expected.push_back(static_cast<unsigned>(bank));
+    {
+        LibtpmsEngine tpm;
+        auto start = fresh(Version::v2_0);
+        start.banks = banks;
+        power_on(tpm, std::move(start));
+        CHECK(banks_of(tpm) == expected);
+        state = tpm.take_changes();
+    }
+    LibtpmsEngine tpm;
+    power_on(tpm, with(Version::v2_0, std::move(state)));
+    CHECK(banks_of(tpm) == expected);
+}

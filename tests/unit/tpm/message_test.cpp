@@ -36,7 +36,7 @@ TEST_CASE("firmware's commands carry their own size") {
     const Bytes nonce(20, 7);
     for (const auto& command :
          {tpm::startup_clear(Version::v1_2), tpm::startup_clear(Version::v2_0),
-          tpm::shutdown_clear(), tpm::create_endorsement_key_pair(nonce)}) {
+          tpm::shutdown_clear(), tpm::get_test_result(), tpm::create_endorsement_key_pair(nonce)}) {
         CHECK(tpm::parse_header(command).value().size == command.size());
     }
     CHECK(to_hex(tpm::startup_clear(Version::v1_2)) == "00c10000000c000000990001");

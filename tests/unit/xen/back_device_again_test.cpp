@@ -101,3 +101,20 @@ TEST_CASE("going on: what comes afterwards counts as ever") {
     bench.run();
     CHECK(bench.owner.calls == Calls{"disconnect", "connect 8:12"});
 }
+
+TEST_CASE(
+    "numbers of the next connection, before its state: nothing happens, and then one connection") {
+    BackDeviceBench bench;
+    bench.connect();
+    bench.tree.write(bench.frontend + "/ring-ref", "9");
+    bench.tree.write(bench.frontend + "/event-channel", "14");
+    bench.tree.fire("@releaseDomain");  // whatever makes us look
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 8:12"});
+    bench.guest("3");
+    bench.run();
+    bench.guest("4");
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect", "connect 9:14"});
+    CHECK(bench.own_state() == "4");
+}

@@ -68,7 +68,7 @@ class BackDeviceBench {
     }
 
     void start() { REQUIRE(device.start()); }
-    void announce() { REQUIRE(device.announce(now)); }
+    void announce() { REQUIRE(device.announce(now, "2.0")); }
     // As vtpmd's loop does: until there is neither an event nor a deadline that has come.
     void run() {
         for (int round = 0; round < 1000; ++round) {

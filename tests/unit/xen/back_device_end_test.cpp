@@ -255,7 +255,7 @@ TEST_CASE("stopping the daemon writes nothing") {
         tree.write("backend/vtpm/7/0/uuid", BackDeviceBench::uuid_text);
         tree.write("backend/vtpm/7/0/state", "1");
         REQUIRE(device.start());
-        REQUIRE(device.announce(BackDevice::Clock::now()));
+        REQUIRE(device.announce(BackDevice::Clock::now(), "2.0"));
     }
     CHECK(tree.read("backend/vtpm/7/0/state") == "2");
     CHECK(owner.calls.empty());
@@ -309,8 +309,8 @@ TEST_CASE("every single failure of the store is survived") {
                 bench.now += 1s;
             }
         };
-        if (!bench.device.announce(bench.now))
-            REQUIRE(bench.device.announce(bench.now));
+        if (!bench.device.announce(bench.now, "2.0"))
+            REQUIRE(bench.device.announce(bench.now, "2.0"));
         settle();
         bench.offer("8", "12");
         settle();

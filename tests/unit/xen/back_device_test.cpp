@@ -66,14 +66,15 @@ TEST_CASE("entries that libxl would not have written are not believed") {
     CHECK(bench.device.finished());
 }
 
-TEST_CASE("announcing writes the feature, then 2") {
+TEST_CASE("announcing writes the features, then 2") {
     BackDeviceBench bench;
     bench.start();
     bench.announce();
-    REQUIRE(bench.store.written().size() == 2);
+    REQUIRE(bench.store.written().size() == 3);
     CHECK(bench.tree.read(bench.own + "/feature-protocol-v2") == "1");
+    CHECK(bench.tree.read(bench.own + "/tpm-version") == "2.0");
     CHECK(bench.store.written()[0].path == "backend/vtpm/7/0/feature-protocol-v2");
-    CHECK(bench.store.written()[1].path == "backend/vtpm/7/0/state");
+    CHECK(bench.store.written()[2].path == "backend/vtpm/7/0/state");
     CHECK(bench.own_state() == "2");
 }
 

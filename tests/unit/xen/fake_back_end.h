@@ -3,6 +3,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/eventfd.h>
 
 #include <atomic>
 #include <functional>
@@ -40,6 +41,7 @@ class FakeBackEnd final : public BackDeviceOwner, public RequestHandler {
     std::atomic<bool> slow = false;  // a request then runs until it is cancelled
     std::atomic<unsigned> connects = 0;
     std::atomic<unsigned> faults = 0;
+    std::atomic<unsigned> requests = 0;
 
     Result<void> connect(const RingAddress& address) override {
         VTPM_TRY(auto page, grants_.map(address.ring_ref));
@@ -60,6 +62,7 @@ class FakeBackEnd final : public BackDeviceOwner, public RequestHandler {
     void gone() override {}
 
     std::size_t handle(ByteView request, std::uint8_t locality, MutableByteView response) override {
+        ++requests;
         while (slow && !ring_->cancel_requested())
             std::this_thread::yield();
         response[0] = locality;
@@ -75,7 +78,7 @@ class FakeBackEnd final : public BackDeviceOwner, public RequestHandler {
   private:
     void loop() {
         using Clock = BackDevice::Clock;
-        if (!device_.start() || !device_.announce(Clock::now()))
+        if (!device_.start() || !device_.announce(Clock::now(), "2.0"))
             return;
         for (;;) {
             pollfd fds[] = {{stop_.get(), POLLIN, 0},

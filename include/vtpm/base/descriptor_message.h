@@ -1,4 +1,4 @@
-// One descriptor beside a byte of a stream (SCM_RIGHTS, unix(7)). Private to the wire room.
+// One descriptor beside a byte of a stream (SCM_RIGHTS, unix(7)). One thread.
 #pragma once
 
 #include <sys/socket.h>
@@ -8,7 +8,7 @@
 #include "vtpm/base/bytes.h"
 #include "vtpm/base/fd.h"
 
-namespace vtpm::wire {
+namespace vtpm {
 
 // A msghdr whose pointers stay valid as long as the object; not movable.
 class DescriptorMessage {
@@ -27,4 +27,4 @@ class DescriptorMessage {
     msghdr header_{};
 };
 
-}  // namespace vtpm::wire
+}  // namespace vtpm

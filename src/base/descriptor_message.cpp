@@ -1,9 +1,9 @@
-#include "descriptor_message.h"
+#include "vtpm/base/descriptor_message.h"
 
 #include <cstring>
 #include <vector>
 
-namespace vtpm::wire {
+namespace vtpm {
 
 DescriptorMessage::DescriptorMessage(MutableByteView bytes, int descriptor)
     : part_{bytes.data(), bytes.size()} {
@@ -35,4 +35,4 @@ Fd DescriptorMessage::take_received() {
     return received.size() == 1 ? std::move(received.front()) : Fd();
 }
 
-}  // namespace vtpm::wire
+}  // namespace vtpm
