@@ -182,14 +182,7 @@ Result<AdminSession::Answer> AdminSession::create(const wire::proto::Create& req
     wanted.name = request.name();
     wanted.tpm = static_cast<std::uint8_t>(version);
     wanted.sync = request.sync();
-    if (request.bank_size() != 0) {
-        if (version != tpm::Version::v2_0 || state)
-            return fail(Errc::invalid_argument,
-                        "PCR banks are chosen for a TPM 2.0 that is made here");
-        wire::proto::CommandPolicy policy;
-        *policy.mutable_bank() = request.bank();
-        VTPM_TRY(wanted.policy, policy_bytes(policy));
-    }
+    VTPM_TRY(wanted.policy, policy_of_new(request, state.has_value()));
     VTPM_TRY(const auto group, manager_.vault.find_group(request.group()));
     wanted.group = group.uuid;
     if (state)

@@ -175,6 +175,16 @@ Result<Bytes> policy_bytes(const wire::proto::CommandPolicy& policy) {
     return Bytes(bytes.begin(), bytes.end());
 }
 
+Result<Bytes> policy_of_new(const wire::proto::Create& request, bool has_state) {
+    if (request.bank_size() == 0)
+        return Bytes();
+    if (request.tpm() != static_cast<std::uint32_t>(tpm::Version::v2_0) || has_state)
+        return fail(Errc::invalid_argument, "PCR banks are chosen for a TPM 2.0 that is made here");
+    wire::proto::CommandPolicy policy;
+    *policy.mutable_bank() = request.bank();
+    return policy_bytes(policy);
+}
+
 Result<wire::proto::CommandPolicy> policy_of(const vault::Instance& instance) {
     wire::proto::CommandPolicy policy;
     const auto& bytes = instance.policy;

@@ -17,6 +17,8 @@ void describe(const vault::Event& event, wire::proto::LogLine& into);
 Result<vault::ApproverWish> wish_of(const wire::proto::Approver& approver);
 // An instance's policy as the vault keeps it. Errc::invalid_argument; Errc::corrupt.
 Result<Bytes> policy_bytes(const wire::proto::CommandPolicy& policy);
+// That of an instance to be made; empty: the default.
+Result<Bytes> policy_of_new(const wire::proto::Create& request, bool has_state);
 Result<wire::proto::CommandPolicy> policy_of(const vault::Instance& instance);
 // What a package's says, but for what only this host's operator may allow. Errc::malformed, and as
 // policy_bytes().

@@ -3,6 +3,7 @@
 import os
 import time
 import unittest
+import uuid
 
 import frames
 import rig
@@ -48,6 +49,15 @@ class EngineChannel(rig.RigTest):
                          (["TPM_OwnerClear"], [0, 2], False))
         self.ctl("policy", "web1", "--deny", "TPM2_Clear", code=rig.REFUSED)
         self.ctl("policy", "web2", code=rig.NOT_FOUND)
+
+    def test_a_new_tpm_gets_the_banks_that_it_was_created_with(self):
+        self.ctl("create", "--name", "banks", "--tpm", "2.0", "--pcr-banks", "sha384,sha256")
+        banks = uuid.UUID(self.json("show", "banks")["uuid"])
+        policy = frames.fields(self.attach(self.hold(banks)).load().policy)
+        self.assertEqual(policy, {5: [b"\x0b\x0c"]})
+        for tpm, named in (("1.2", "sha256"), ("2.0", "sm3"), ("2.0", "sha1,sha1")):
+            self.ctl("create", "--name", "not", "--tpm", tpm, "--pcr-banks", named,
+                     code=rig.REFUSED)
 
     def test_in_sequence(self):
         self.assertEqual(self.engine.commit(0, (PERMANENT, b"p1")), 1)

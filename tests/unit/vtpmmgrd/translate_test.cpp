@@ -80,3 +80,18 @@ TEST_CASE("a package's policy is taken for what it denies, and not for what it a
     said.set_localities(0x10);
     CHECK(manager::policy_of_package(of(said)).error().code == Errc::invalid_argument);
 }
+
+TEST_CASE("PCR banks are chosen for a TPM 2.0 that is made here, and are banks") {
+    wire::proto::Create request;
+    request.set_tpm(1);
+    CHECK(manager::policy_of_new(request, false).value().empty());
+    request.add_bank(0x0b);
+    CHECK_FALSE(manager::policy_of_new(request, false));
+    request.set_tpm(2);
+    CHECK_FALSE(manager::policy_of_new(request, true));
+    vault::Instance instance;
+    instance.policy = manager::policy_of_new(request, false).value();
+    CHECK(manager::policy_of(instance).value().bank(0) == 0x0b);
+    request.add_bank(0x12);
+    CHECK_FALSE(manager::policy_of_new(request, false));
+}
