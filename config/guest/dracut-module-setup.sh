@@ -19,6 +19,7 @@ installkernel() {
 install() {
     inst_multiple vtpm-front modprobe
     inst_multiple -o "${systemdsystemunitdir:?}/vtpm-front@.service" \
+        "$systemdsystemunitdir/modprobe@.service" \
         /usr/lib/modprobe.d/xen-vtpm-guest.conf /lib/modprobe.d/xen-vtpm-guest.conf
     inst_rules 70-xen-vtpm-guest.rules
 }

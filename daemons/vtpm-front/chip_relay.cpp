@@ -77,11 +77,15 @@ Result<void> ChipRelay::look() {
     using Standing = xen::FrontDevice::Standing;
     VTPM_TRY(const auto standing, device_.look());
     removed_ = standing == Standing::gone;
-    if (standing == Standing::resumed)
+    // A guest may be restored without its device.
+    if (standing == Standing::resumed || standing == Standing::gone)
         lay_aside_(device_.give_up_ring());
-    if (standing == Standing::resumed || standing == Standing::begin_again)
+    // One that came too late for us is not taken as it is: who knows what it has to do with our
+    // page.
+    const bool late = standing == Standing::connected && !connected_;
+    if (standing == Standing::resumed || standing == Standing::begin_again || late)
         return reconnect();
-    if (standing == Standing::closing && connected_) {
+    if (standing == Standing::closing && device_.offered()) {
         spdlog::warn("the back end has closed the TPM's device");
         connected_ = false;
         return device_.drop();
@@ -147,7 +151,9 @@ Result<ByteView> ChipRelay::ask(ByteView command) {
         if (size.error().code != Errc::timeout)
             return tl::make_unexpected(size.error());
         VTPM_TRY(const auto standing, device_.look());
-        if (standing != xen::FrontDevice::Standing::connected)
+        pollfd signal{signals_, POLLIN, 0};
+        const bool stopped = ::poll(&signal, 1, 0) > 0;
+        if (stopped || standing != xen::FrontDevice::Standing::connected)
             return what_was_left(standing);
         // The kernel has the next command for us: it has given this one up.
         VTPM_TRY(const bool asked, chip_.asks());
@@ -179,8 +185,9 @@ ByteView ChipRelay::refusal(tpm::Refusal why) {
 // The kernel's own TPM2_Shutdown does not come to us: the chip's descriptor has to be closed for
 // it. If another command follows, after a restart of ours, this has no effect (Part 1, 12.2.3.2).
 void ChipRelay::say_farewell() {
-    if (!connected_)
-        return;
+    const auto standing = device_.look();
+    if (!connected_ || !standing || *standing != xen::FrontDevice::Standing::connected)
+        return lay_aside_(device_.give_up_ring());  // a resume may have been before the signal
     const Bytes command = tpm::shutdown_clear();
     const auto done = device_.ring().transmit(command, 0, response_, farewell_patience);
     if (!done)

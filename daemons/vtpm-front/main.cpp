@@ -30,6 +30,8 @@ using namespace std::chrono_literals;
 
 // The host's daemons may be starting too, and a new TPM is made first.
 constexpr auto back_end_patience = 120s;
+// Less than the one who has left us the TPM waits for us (ChipRelay::heir_patience).
+constexpr auto heir_patience = 10s;
 
 // Before any library starts a thread, so that only the loop gets them.
 Result<Fd> termination_signals() {
@@ -58,6 +60,7 @@ Result<void> leave_tpm_12_to_kernel(xen::FrontDevice& device) {
         return {};
     spdlog::info("the device is {}: left to the kernel's driver",
                  version == "1.2" ? "a TPM 1.2" : "a TPM of a version that the host does not tell");
+    ::sd_notify(0, "READY=1");  // to end after that is no failure
     return front::leave_to_kernel();
 }
 
@@ -94,14 +97,14 @@ int main(int argc, char** argv) {
     std::optional<front::Inheritance> inherited;
     if (!left)
         inherited = required(front::inherit(path, back_end_patience));
-    required(device.connect(back_end_patience));
+    required(device.connect(inherited ? heir_patience : back_end_patience));
+    if (inherited)
+        required(front::confirm(*inherited));  // from here on it is ours, and nobody else's
     auto chip = left        ? front::ProxyChip::adopt(std::move(*left))
                 : inherited ? front::ProxyChip::adopt(std::move(inherited->chip))
                             : required(make_chip(device));
     front::leave_chip(chip.fd());
     auto heirs = required(front::Testator::listen(path));
-    if (inherited)
-        required(front::confirm(*inherited));
 
     front::ChipRelay relay(device, store->fd(), chip, heirs, signals.get(),
                            [argv](auto channel) { front::lay_aside(std::move(channel), argv[0]); });

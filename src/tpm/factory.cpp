@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint16_t alg_rsa = 0x0001, alg_aes = 0x0006, alg_null = 0x0010, alg_ecc = 0x0023,
                         alg_cfb = 0x0043;
 constexpr std::uint16_t curve_p256 = 0x0003;
-constexpr std::uint16_t st_no_sessions = 0x8001, st_sessions = 0x8002;
+constexpr std::uint16_t tag_no_sessions = 0x8001, tag_sessions = 0x8002;
 constexpr std::uint32_t rh_owner = 0x40000001, rs_pw = 0x40000009, rh_endorsement = 0x4000000b,
                         rh_platform = 0x4000000c;
 // fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt
@@ -121,18 +121,18 @@ Bytes create_endorsement_key(EndorsementKey key) {
     rest.u32(rh_endorsement);
     add_empty_password(rest).u16(4).u32(0);                 // inSensitive: no password, no data
     add_2b(rest, endorsement_template(key)).u16(0).u32(0);  // no outside info, no creation PCRs
-    return message(st_sessions, 0x131, rest.written());
+    return message(tag_sessions, 0x131, rest.written());
 }
 
 Bytes make_persistent(std::uint32_t object, std::uint32_t persistent) {
     ByteWriter rest;
     rest.u32(rh_owner).u32(object);
     add_empty_password(rest).u32(persistent);
-    return message(st_sessions, 0x120, rest.written());
+    return message(tag_sessions, 0x120, rest.written());
 }
 
 Bytes flush_context(std::uint32_t object) {
-    return message(st_no_sessions, 0x165, ByteWriter().u32(object).written());
+    return message(tag_no_sessions, 0x165, ByteWriter().u32(object).written());
 }
 
 Bytes allocate_pcrs(const PcrBanks& banks) {
@@ -144,7 +144,7 @@ Bytes allocate_pcrs(const PcrBanks& banks) {
         const auto bits = static_cast<std::uint8_t>(wanted ? 0xff : 0);
         rest.u16(static_cast<std::uint16_t>(bank)).u8(3).u8(bits).u8(bits).u8(bits);
     }
-    return message(st_sessions, 0x12b, rest.written());
+    return message(tag_sessions, 0x12b, rest.written());
 }
 
 }  // namespace vtpm::tpm

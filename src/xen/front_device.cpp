@@ -13,7 +13,7 @@ namespace vtpm::xen {
 namespace {
 
 constexpr const char* backend_token = "backend";
-constexpr const char* own_token = "own";
+constexpr const char* front_token = "own";
 
 }  // namespace
 
@@ -22,7 +22,7 @@ FrontDevice::FrontDevice(Store& store, GrantShare& grants, EventPorts& ports, st
 
 Result<void> FrontDevice::find_backend() {
     if (!watching_)
-        VTPM_CHECK(store_.watch(path_, own_token));
+        VTPM_CHECK(store_.watch(path_, front_token));
     watching_ = true;
     VTPM_TRY(const auto backend, store_.read(path_ + "/backend"));
     VTPM_TRY(const auto backend_id, store_.read(path_ + "/backend-id"));

@@ -213,6 +213,24 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("a back end that comes too late for one attempt is connected to by the next") {
+    Guest guest(false);
+    guest.run();
+    guest.tree.write(own + "/state", "2");
+    std::this_thread::sleep_for(11s);  // one attempt, ChipRelay::connect_patience
+    guest.tree.write(own + "/state", "4");
+    std::this_thread::sleep_for(2s);
+    guest.send(command_of(0x17b));
+    // It is on the ring that the store says.
+    const auto ring = guest.tree.read(frontend + "/ring-ref");
+    REQUIRE(ring);
+    const auto page = guest.grants.map(static_cast<std::uint32_t>(std::stoul(*ring)));
+    REQUIRE(page);
+    for (int i = 0; i < 100 && page->page().state() != xen::tpmif::state::submit; ++i)
+        std::this_thread::sleep_for(20ms);
+    CHECK(page->page().state() == xen::tpmif::state::submit);
+}
+
 TEST_CASE("when the toolstack takes the device away, it ends") {
     Guest guest;
     guest.run();
