@@ -2,7 +2,6 @@
 
 #include <poll.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "vtpm/base/log.h"
@@ -15,7 +14,6 @@ namespace {
 // filters. A header and the locality.
 constexpr std::uint32_t set_locality_command = 0x20001000;
 constexpr std::size_t set_locality_size = tpm::header_size + 1;
-constexpr std::uint16_t no_sessions = 0x8001;  // TPM_ST_NO_SESSIONS
 
 constexpr std::size_t at_signal = 0, at_store = 1, at_heir = 2, at_chip = 3;
 
@@ -130,13 +128,7 @@ Result<ByteView> ChipRelay::set_locality(ByteView command) {
     if (command.size() != set_locality_size)
         return refusal(tpm::Refusal::bad_size);
     locality_ = command.back();
-    const Bytes success = ByteWriter()
-                              .u16(no_sessions)
-                              .u32(static_cast<std::uint32_t>(tpm::header_size))
-                              .u32(0)
-                              .take();
-    std::copy(success.begin(), success.end(), response_.begin());
-    return ByteView(response_).first(success.size());
+    return ByteView(response_).first(tpm::write_success(response_));
 }
 
 Result<ByteView> ChipRelay::ask(ByteView command) {

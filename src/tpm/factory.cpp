@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <array>
 
-#include "vtpm/tpm/message.h"
+#include "command.h"
 
 namespace vtpm::tpm {
 namespace {
 
-// Part 2, 6.3 (TPM_ALG_ID), 6.4 (TPM_ECC_CURVE), 6.9 (TPM_ST), 7.4 (TPM_RH), 8.3 (TPMA_OBJECT).
+// Part 2, 6.3 (TPM_ALG_ID), 6.4 (TPM_ECC_CURVE), 7.4 (TPM_RH), 8.3 (TPMA_OBJECT).
 constexpr std::uint16_t alg_rsa = 0x0001, alg_aes = 0x0006, alg_null = 0x0010, alg_ecc = 0x0023,
                         alg_cfb = 0x0043;
 constexpr std::uint16_t curve_p256 = 0x0003;
-constexpr std::uint16_t tag_no_sessions = 0x8001, tag_sessions = 0x8002;
 constexpr std::uint32_t rh_owner = 0x40000001, rs_pw = 0x40000009, rh_endorsement = 0x4000000b,
                         rh_platform = 0x4000000c;
 // fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt
@@ -24,11 +23,6 @@ constexpr std::array<std::uint8_t, 32> ek_policy = {
     0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa};
 constexpr std::array<PcrBank, 4> all_banks = {PcrBank::sha1, PcrBank::sha256, PcrBank::sha384,
                                               PcrBank::sha512};
-
-Bytes message(std::uint16_t tag, std::uint32_t code, ByteView rest) {
-    const auto size = static_cast<std::uint32_t>(header_size + rest.size());
-    return ByteWriter().u16(tag).u32(size).u32(code).bytes(rest).take();
-}
 
 // An empty password: size of the area, then TPMS_AUTH_COMMAND.
 ByteWriter& add_empty_password(ByteWriter& writer) {
@@ -121,18 +115,18 @@ Bytes create_endorsement_key(EndorsementKey key) {
     rest.u32(rh_endorsement);
     add_empty_password(rest).u16(4).u32(0);                 // inSensitive: no password, no data
     add_2b(rest, endorsement_template(key)).u16(0).u32(0);  // no outside info, no creation PCRs
-    return message(tag_sessions, 0x131, rest.written());
+    return message(st_sessions, 0x131, rest.written());
 }
 
 Bytes make_persistent(std::uint32_t object, std::uint32_t persistent) {
     ByteWriter rest;
     rest.u32(rh_owner).u32(object);
     add_empty_password(rest).u32(persistent);
-    return message(tag_sessions, 0x120, rest.written());
+    return message(st_sessions, 0x120, rest.written());
 }
 
 Bytes flush_context(std::uint32_t object) {
-    return message(tag_no_sessions, 0x165, ByteWriter().u32(object).written());
+    return message(st_no_sessions, 0x165, ByteWriter().u32(object).written());
 }
 
 Bytes allocate_pcrs(const PcrBanks& banks) {
@@ -144,7 +138,7 @@ Bytes allocate_pcrs(const PcrBanks& banks) {
         const auto bits = static_cast<std::uint8_t>(wanted ? 0xff : 0);
         rest.u16(static_cast<std::uint16_t>(bank)).u8(3).u8(bits).u8(bits).u8(bits);
     }
-    return message(tag_sessions, 0x12b, rest.written());
+    return message(st_sessions, 0x12b, rest.written());
 }
 
 }  // namespace vtpm::tpm

@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <array>
 
+#include "command.h"
+
 namespace vtpm::tpm {
 namespace {
-
-constexpr std::uint16_t tag_rqu_command = 0x00C1;  // TPM 1.2, no authorisation
-constexpr std::uint16_t tag_rsp_command = 0x00C4;  // TPM 1.2
-constexpr std::uint16_t st_no_sessions = 0x8001;   // TPM 2.0
 
 constexpr std::array<std::uint32_t, 9> slow_ordinals_1_2 = {
     0x0000000D,  // TPM_TakeOwnership: makes the SRK
@@ -53,12 +51,6 @@ bool contains(const std::array<std::uint32_t, N>& list, std::uint32_t ordinal) {
     return std::find(list.begin(), list.end(), ordinal) != list.end();
 }
 
-Bytes command(std::uint16_t tag, std::uint32_t ordinal, ByteView parameters) {
-    ByteWriter writer;
-    const auto size = static_cast<std::uint32_t>(header_size + parameters.size());
-    return writer.u16(tag).u32(size).u32(ordinal).bytes(parameters).take();
-}
-
 }  // namespace
 
 Result<Header> parse_header(ByteView message) {
@@ -92,11 +84,15 @@ std::uint32_t refusal_code(Version version, Refusal refusal) {
 }
 
 std::size_t write_refusal(Version version, Refusal refusal, MutableByteView response) {
-    ByteWriter writer;
-    writer.u16(version == Version::v1_2 ? tag_rsp_command : st_no_sessions)
-        .u32(static_cast<std::uint32_t>(header_size))
-        .u32(refusal_code(version, refusal));
-    std::copy(writer.written().begin(), writer.written().end(), response.begin());
+    const Bytes header = message(version == Version::v1_2 ? tag_rsp_command : st_no_sessions,
+                                 refusal_code(version, refusal), {});
+    std::copy(header.begin(), header.end(), response.begin());
+    return header_size;
+}
+
+std::size_t write_success(MutableByteView response) {
+    const Bytes header = message(st_no_sessions, 0, {});
+    std::copy(header.begin(), header.end(), response.begin());
     return header_size;
 }
 
@@ -121,16 +117,16 @@ bool shows_no_lasting_state(Version version, ByteView request) {
 Bytes startup_clear(Version version) {
     // TPM_Startup(TPM_ST_CLEAR = 1) and TPM2_Startup(TPM_SU_CLEAR = 0)
     if (version == Version::v1_2)
-        return command(tag_rqu_command, 0x99, Bytes{0, 1});
-    return command(st_no_sessions, 0x144, Bytes{0, 0});
+        return message(tag_rqu_command, 0x99, Bytes{0, 1});
+    return message(st_no_sessions, 0x144, Bytes{0, 0});
 }
 
 Bytes shutdown_clear() {
-    return command(st_no_sessions, 0x145, Bytes{0, 0});
+    return message(st_no_sessions, 0x145, Bytes{0, 0});
 }
 
 Bytes get_test_result() {
-    return command(st_no_sessions, 0x17c, {});
+    return message(st_no_sessions, 0x17c, {});
 }
 
 Bytes create_endorsement_key_pair(ByteView nonce20) {
@@ -143,7 +139,7 @@ Bytes create_endorsement_key_pair(ByteView nonce20) {
         .u32(2048)  // key length, bits
         .u32(2)     // primes
         .u32(0);    // default exponent
-    return command(tag_rqu_command, 0x78, parameters.written());
+    return message(tag_rqu_command, 0x78, parameters.written());
 }
 
 }  // namespace vtpm::tpm

@@ -40,6 +40,9 @@ std::uint32_t refusal_code(Version version, Refusal refusal);
 // `response` holds at least header_size bytes.
 std::size_t write_refusal(Version version, Refusal refusal, MutableByteView response);
 
+// The same of a TPM 2.0 command that has succeeded and has nothing to say.
+std::size_t write_success(MutableByteView response);
+
 // Commands whose execution can take longer than a person notices (key generation, self tests): for
 // these a CANCEL on the ring is watched for while they run.
 bool may_take_long(Version version, std::uint32_t ordinal);

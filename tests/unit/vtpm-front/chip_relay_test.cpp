@@ -19,8 +19,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto patience = 10s;
-const std::string own = "/local/domain/0/backend/vtpm/7/0";
-const std::string frontend = "/local/domain/7/device/vtpm/0";
+const std::string& own = xen::plugged_own;
+const std::string& frontend = xen::plugged_frontend;
 
 Bytes command_of(std::uint32_t code, ByteView parameters = {}) {
     return ByteWriter()
@@ -46,16 +46,12 @@ Bytes with_locality(std::uint8_t locality, Bytes command) {
 class Guest {
   public:
     explicit Guest(bool served = true) {
-        tree.write(frontend + "/backend", own);
-        tree.write(frontend + "/backend-id", "0");
-        tree.write(frontend + "/state", "1");
-        tree.write(own + "/frontend", frontend);
-        tree.write(own + "/frontend-id", "7");
-        tree.write(own + "/online", "1");
-        tree.write(own + "/uuid", "0f8fad5b-d9cb-469f-a165-70867728950e");
-        tree.write(own + "/state", served ? "1" : "4");
-        if (served)
+        xen::plug_in(tree);
+        if (served) {
             back.run();
+        } else {
+            tree.write(own + "/state", "4");
+        }
         int ends[2];
         REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
         kernel = Fd(ends[0]);

@@ -9,6 +9,7 @@
 
 #include "fakes/xen/fake_domains.h"
 #include "fakes/xen/fake_store.h"
+#include "fakes/xen/plug_in.h"
 #include "fakes/xen/recording_owner.h"
 #include "vtpm/xen/back_device.h"
 
@@ -17,9 +18,9 @@ namespace vtpm::xen {
 class BackDeviceBench {
   public:
     static constexpr DomainId domid = 7;
-    static constexpr const char* uuid_text = "0f8fad5b-d9cb-469f-a165-70867728950e";
-    const std::string own = "/local/domain/0/backend/vtpm/7/0";
-    const std::string frontend = "/local/domain/7/device/vtpm/0";
+    static constexpr const char* uuid_text = plugged_uuid;
+    const std::string own = plugged_own;
+    const std::string frontend = plugged_frontend;
     const std::string error = "/local/domain/0/error/backend/vtpm/7/0";
 
     using Clock = BackDevice::Clock;
@@ -32,20 +33,9 @@ class BackDeviceBench {
 
     BackDeviceBench() {
         domains.set(domid, DomainState::running);
-        plug_in();
+        plug_in(tree);
     }
 
-    // What libxl writes before anybody else sees the device.
-    void plug_in() {
-        tree.write(frontend + "/backend", own);
-        tree.write(frontend + "/backend-id", "0");
-        tree.write(frontend + "/state", "1");
-        tree.write(own + "/frontend", frontend);
-        tree.write(own + "/frontend-id", "7");
-        tree.write(own + "/online", "1");
-        tree.write(own + "/uuid", uuid_text);
-        tree.write(own + "/state", "1");
-    }
     void ask_removal() {
         tree.write(own + "/online", "0");
         if (own_state() != "6")

@@ -15,6 +15,7 @@
 #include "fakes/xen/fake_event_ports.h"
 #include "fakes/xen/fake_grant_share.h"
 #include "fakes/xen/fake_store.h"
+#include "fakes/xen/plug_in.h"
 #include "vtpm/xen/back_device.h"
 #include "vtpm/xen/back_ring.h"
 
