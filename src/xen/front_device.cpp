@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <functional>
@@ -120,7 +121,21 @@ Result<void> FrontDevice::offer() {
     return set_state(XenbusState::initialised);
 }
 
+// After a drop(), by us or by a process before us, the back end's 4 is the old connection's until
+// it has seen the 6. Taken for an answer, it would be followed by a 6 that looks like the end of
+// the new one. A back end that is not there now is not waited for for ever.
+Result<void> FrontDevice::await_goodbye(std::chrono::milliseconds timeout) {
+    VTPM_TRY(const auto own, store_.read(path_ + "/state"));
+    if (own != to_string(XenbusState::closed))
+        return {};
+    auto left = await_backend(std::min(timeout, goodbye_patience),
+                              [](XenbusState state) { return state != XenbusState::connected; });
+    return left || left.error().code == Errc::timeout ? Result<void>() : left;
+}
+
 Result<void> FrontDevice::connect(std::chrono::milliseconds timeout) {
+    VTPM_CHECK(find_backend());
+    VTPM_CHECK(await_goodbye(timeout));
     VTPM_CHECK(offer());
     VTPM_CHECK(
         await_backend(timeout, [](XenbusState state) { return state == XenbusState::connected; }));

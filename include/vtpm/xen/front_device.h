@@ -68,7 +68,10 @@ class FrontDevice {
     Result<void> set_state(XenbusState state);
     Result<void> await_backend(std::chrono::milliseconds timeout,
                                const std::function<bool(XenbusState)>& reached);
+    Result<void> await_goodbye(std::chrono::milliseconds timeout);
     void forget_ring();
+
+    static constexpr std::chrono::milliseconds goodbye_patience{5000};
 
     Store& store_;
     GrantShare& grants_;

@@ -2,6 +2,7 @@
 #include "vtpm/xen/front_device.h"
 
 #include <catch2/catch.hpp>
+#include <future>
 
 #include "fake_back_end.h"
 
@@ -22,16 +23,7 @@ struct House {
     FakeBackEnd back{tree, grants, ports};
 
     House() {
-        const std::string own = "/local/domain/0/backend/vtpm/7/0";
-        const std::string frontend = "/local/domain/7/device/vtpm/0";
-        tree.write(frontend + "/backend", own);
-        tree.write(frontend + "/backend-id", "0");
-        tree.write(frontend + "/state", "1");
-        tree.write(own + "/frontend", frontend);
-        tree.write(own + "/frontend-id", "7");
-        tree.write(own + "/online", "1");
-        tree.write(own + "/uuid", "0f8fad5b-d9cb-469f-a165-70867728950e");
-        tree.write(own + "/state", "1");
+        plug_in(tree);
         back.run();
     }
     std::string state_of_back() {
@@ -194,4 +186,24 @@ TEST_CASE("no back end: connecting ends in time") {
     ports.refuse(true);
     CHECK_FALSE(front.connect(10ms));
     CHECK_FALSE(front.offered());
+}
+
+TEST_CASE("after a 6 the back end's old 4 is no answer") {
+    FakeStoreTree tree;
+    FakeGrantShare grants;
+    FakeEventPorts ports;
+    FakeStore store(tree);
+    FrontDevice front(store, grants, ports, plugged_frontend);
+    plug_in(tree);
+    tree.write(plugged_frontend + "/state", "6");
+    tree.write(plugged_own + "/state", "4");
+    auto connected = std::async(std::launch::async, [&] { return front.connect(patience); });
+    CHECK(connected.wait_for(300ms) == std::future_status::timeout);
+    CHECK(tree.read(plugged_frontend + "/state") == "6");
+    tree.write(plugged_own + "/state", "6");
+    CHECK(connected.wait_for(300ms) == std::future_status::timeout);
+    CHECK(tree.read(plugged_frontend + "/state") == "3");
+    tree.write(plugged_own + "/state", "4");
+    CHECK(connected.get());
+    CHECK(tree.read(plugged_frontend + "/state") == "4");
 }
