@@ -4,6 +4,15 @@ foreach(program vtpmctl vtpmmgrd vtpmd vtpm-swtpm vtpm-front)
 endforeach()
 install(TARGETS vtpm-engine vtpm-swtpm-engine RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/xen-vtpm)
 
+# Under swtpm's names, in a directory of their own, for those who start that. Links, since AppArmor lets
+# libvirt start what is in sbin.
+install(PROGRAMS config/vtpm-swtpm-setup DESTINATION ${CMAKE_INSTALL_SBINDIR})
+install(CODE "
+    set(directory \$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/lib/xen-vtpm/swtpm)
+    file(MAKE_DIRECTORY \${directory})
+    file(CREATE_LINK ../../../sbin/vtpm-swtpm \${directory}/swtpm SYMBOLIC)
+    file(CREATE_LINK ../../../sbin/vtpm-swtpm-setup \${directory}/swtpm_setup SYMBOLIC)")
+
 # systemd and udev look under /lib on Debian 12 and under /usr/lib later; their .pc files know.
 pkg_get_variable(VTPM_UNIT_DIR systemd systemdsystemunitdir)
 pkg_get_variable(VTPM_SYSUSERS_DIR systemd sysusersdir)
@@ -45,5 +54,6 @@ install(FILES
     packaging/man/vtpm-engine.8
     packaging/man/vtpm-front.8
     packaging/man/vtpm-swtpm.8
+    packaging/man/vtpm-swtpm-setup.8
     packaging/man/vtpm-swtpm-engine.8
     DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "state_directory.h"
 #include "vtpm/base/log.h"
 
 namespace vtpm::swtpm {
@@ -33,13 +34,13 @@ Bytes ControlServer::handle(const Request& request, Fd descriptor) {
         case Command::get_capability:
             return ByteWriter().u32(result::success).u32(capabilities).take();
         case Command::init:
-            return init();
+            return answer(power_on(false));
         case Command::shutdown:
             return shutdown();
         case Command::get_established:
             return established();
         case Command::set_locality:
-            return answer(tpm_.set_locality(u8_of(body)));
+            return set_locality(u8_of(body));
         case Command::hash_start:
         case Command::hash_data:
         case Command::hash_end:
@@ -56,8 +57,8 @@ Bytes ControlServer::handle(const Request& request, Fd descriptor) {
             return set_stateblob(ByteReader(body));
         case Command::stop:
             return stop();
-        case Command::get_config:  // no key came from a file
-            return ByteWriter().u32(result::success).u32(0).take();
+        case Command::get_config:
+            return config();
         case Command::set_datafd:
             return answer(tpm_.set_data(std::move(descriptor)));
         case Command::set_buffersize:
@@ -73,24 +74,37 @@ Bytes ControlServer::handle(const Request& request, Fd descriptor) {
 
 // A ticket that STORE_VOLATILE has left counts as one that was set. It is of use once: swtpm keeps
 // the file unless it is told otherwise, and would begin there again.
-Bytes ControlServer::init() {
+std::uint32_t ControlServer::begin(bool gives_startup) {
+    const bool goes_on = tpm_.is_on() && tpm_.keeps_volatile();
     if (tpm_.is_on())
         forget_volatile();
-    const auto kept = read_file(volatile_file_.c_str(), ticket_limit);
+    if (goes_on)  // as swtpm does, but with the TPM as it is now, not as it was then
+        return tpm_.begin_where_it_is();
+    const auto kept = read_file(settings_.volatile_file.c_str(), ticket_limit);
     if (kept) {
         const auto ticket = StateTicket::parse(*kept);
         if (!ticket || tpm_.take_ticket(*ticket) != result::success) {
-            spdlog::error("{} is no state of this TPM's, and is removed", volatile_file_);
+            spdlog::error("{} is no state of this TPM's, and is removed", settings_.volatile_file);
             forget_volatile();
-            return answer(result::fail);
+            return result::fail;
         }
     }
-    const auto result = tpm_.init();
+    const auto result = tpm_.init(gives_startup);
     if (kept && tpm_.label_was_refused())
-        spdlog::error("{}: no such state is put by any more; the file is removed", volatile_file_);
+        spdlog::error("{}: no such state is put by any more; the file is removed",
+                      settings_.volatile_file);
     if (result == result::success || tpm_.label_was_refused())
         forget_volatile();
-    return answer(result);
+    return result;
+}
+
+std::uint32_t ControlServer::power_on(bool gives_startup) {
+    const auto result = begin(gives_startup);
+    if (result == result::success && !settings_.instance_file.empty()) {
+        if (const auto named = name_again(settings_.instance_file, tpm_.uuid()); !named)
+            spdlog::error("the state directory: {}", named.error().context);
+    }
+    return result;
 }
 
 // With the power goes what was to outlive it.
@@ -101,7 +115,7 @@ Bytes ControlServer::stop() {
 }
 
 void ControlServer::forget_volatile() {
-    (void)::unlink(volatile_file_.c_str());
+    (void)::unlink(settings_.volatile_file.c_str());
 }
 
 Bytes ControlServer::shutdown() {
@@ -115,6 +129,18 @@ Bytes ControlServer::established() {
     return ByteWriter().u32(result).u8(value ? 1 : 0).u8(0).u16(0).take();
 }
 
+Bytes ControlServer::config() const {
+    const std::uint32_t keys =
+        (settings_.has_key ? 1U : 0U) | (settings_.has_migration_key ? 2U : 0U);
+    return ByteWriter().u32(result::success).u32(keys).take();
+}
+
+Bytes ControlServer::set_locality(std::uint8_t locality) {
+    if (locality == 4 && settings_.refuses_locality_4)
+        return answer(result::bad_locality);
+    return answer(tpm_.set_locality(locality));
+}
+
 Bytes ControlServer::hash(Command command, ByteView body) {
     using Sequence = wire::proto::HashSequence;
     if (command == Command::hash_data)
@@ -126,7 +152,7 @@ Bytes ControlServer::store_volatile() {
     const auto ticket = tpm_.keep_volatile();
     if (ticket.label == 0)
         return answer(result::fail);
-    const Fd file(::open(volatile_file_.c_str(),
+    const Fd file(::open(settings_.volatile_file.c_str(),
                          O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!file.valid() || !write_all(file.get(), ticket.to_bytes()))
         return answer(result::io_error);

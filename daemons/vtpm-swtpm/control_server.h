@@ -12,9 +12,19 @@ namespace vtpm::swtpm {
 
 class ControlServer {
   public:
-    // `volatile_file`: where STORE_VOLATILE leaves its ticket, and INIT looks for one.
-    ControlServer(SocketTpm& tpm, std::string volatile_file)
-        : tpm_(tpm), volatile_file_(std::move(volatile_file)) {}
+    struct Settings {
+        std::string
+            volatile_file;  // where STORE_VOLATILE leaves its ticket, and INIT looks for one
+        std::string instance_file;  // see state_directory.h; none: empty
+        bool refuses_locality_4 = false;
+        bool has_key = false;  // what GET_CONFIG tells
+        bool has_migration_key = false;
+    };
+
+    ControlServer(SocketTpm& tpm, Settings settings) : tpm_(tpm), settings_(std::move(settings)) {}
+
+    // INIT: a TPM_RESULT. `gives_startup`: and TPM2_Startup(CLEAR), or TPM_Startup(ST_CLEAR).
+    std::uint32_t power_on(bool gives_startup);
 
     // `received` is one whole request; `descriptor` came with it, or none did.
     Bytes handle(const Request& request, Fd descriptor);
@@ -26,11 +36,13 @@ class ControlServer {
     void begin_again() { shut_down_ = false; }
 
   private:
-    Bytes init();
     Bytes stop();
+    std::uint32_t begin(bool gives_startup);
     void forget_volatile();
     Bytes shutdown();
     Bytes established();
+    Bytes config() const;
+    Bytes set_locality(std::uint8_t locality);
     Bytes hash(Command command, ByteView body);
     Bytes store_volatile();
     Bytes get_stateblob(ByteReader body);
@@ -39,7 +51,7 @@ class ControlServer {
     Bytes info(ByteReader body);
 
     SocketTpm& tpm_;
-    std::string volatile_file_;
+    Settings settings_;
     bool shut_down_ = false;
 };
 

@@ -34,6 +34,11 @@ Result<Fd> termination_signals() {
 
 Result<void> Front::run() {
     VTPM_TRY(signals_, termination_signals());
+    if (sockets_.control_peer.valid())
+        control_.emplace(std::move(sockets_.control_peer));
+    if (sockets_.data_peer.valid() &&
+        tpm_.set_data(std::move(sockets_.data_peer)) != result::success)
+        return fail(Errc::invalid_argument, "the data channel's descriptor is of no use");
     ::sd_notify(0, "READY=1");
     while (!ended_)
         VTPM_CHECK(wait());
@@ -113,6 +118,7 @@ void Front::on_control(Clock::time_point now) {
 
 void Front::control_ended() {
     control_.reset();
+    ended_ = ended_ || ends_.with_control;
     if (std::exchange(is_machine_, false)) {
         tpm_.forget_ticket();
         machine_gone_ = true;
@@ -121,16 +127,22 @@ void Front::control_ended() {
 
 // A peer that has given a data channel is a machine. Others come and go, as swtpm_ioctl does.
 Result<void> Front::watch_machine() {
+    const bool has_data = tpm_.has_data();
+    if (ends_.with_data && had_data_ && !has_data)
+        ended_ = true;
+    had_data_ = has_data;
     if (is_machine_)
         machine_gone_ = false;
-    if (!machine_gone_ || tpm_.has_data())
+    if (ended_)  // finish() does what is to be done
+        return {};
+    if (!machine_gone_ || has_data)
         return {};
     machine_gone_ = false;
     return tpm_.abandon();
 }
 
 Result<void> Front::after_shutdown() {
-    if (!stays_) {
+    if (ends_.with_shutdown) {
         ended_ = true;
         return {};
     }

@@ -4,17 +4,19 @@
 //   control channel --> ControlServer --> SocketTpm --> vtpm-swtpm-engine (one a power cycle)
 //   data channel ---------- handed on ------------------^     +--> vtpmmgrd (holds the instance)
 //
-// Started as vtpm-swtpm@NAME.service.
+// Started as vtpm-swtpm@NAME.service, or as swtpm by QEMU's managers (swtpm_command_line.h).
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <optional>
 
 #include "descriptor_store.h"
 #include "front.h"
 #include "listener.h"
 #include "options.h"
+#include "process_place.h"
 #include "vtpm/base/start.h"
 #include "vtpm/jail/harden.h"
 
@@ -39,40 +41,63 @@ void allow_locked_memory() {
     (void)::setrlimit(RLIMIT_MEMLOCK, &all);
 }
 
+// What it was started with, or what listens at a path.
+Fd listener_of(const swtpm::Endpoint& end) {
+    return end.address ? required(swtpm::listen_at(*end.address)) : Fd(end.listener);
+}
+
 swtpm::Sockets sockets_of(const swtpm::Options& options) {
-    swtpm::Sockets sockets;
-    if (options.control)
-        sockets.control_listener = required(swtpm::listen_at(*options.control));
-    if (options.data)
-        sockets.data_listener = required(swtpm::listen_at(*options.data));
-    return sockets;
+    return {listener_of(options.control), Fd(options.control.peer), listener_of(options.data),
+            Fd(options.data.peer)};
 }
 
 void remove_sockets(const swtpm::Options& options) {
-    for (const auto& address : {options.control, options.data}) {
-        if (address)
-            (void)::unlink(address->path.c_str());
+    for (const auto* end : {&options.control, &options.data}) {
+        if (end->address)
+            (void)::unlink(end->address->path.c_str());
     }
+}
+
+void check_version(const swtpm::Options& options, const swtpm::FoundInstance& instance) {
+    if (options.version && *options.version != instance.tpm) {
+        required(Result<void>(
+            fail(Errc::invalid_argument,
+                 instance.name + " is a TPM " + std::string(tpm::to_string(instance.tpm)))));
+    }
+}
+
+void give_power(const swtpm::Options& options, swtpm::ControlServer& server) {
+    if (options.at_start != swtpm::AtStart::nothing)
+        (void)server.power_on(options.at_start == swtpm::AtStart::power_and_startup);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     const auto options = swtpm::options_of(argc, argv);
+    required(swtpm::redirect_log(options));
     log::init("vtpm-swtpm");
+    std::optional<swtpm::Background> background;
+    if (options.in_background)
+        background = required(swtpm::Background::enter());
     block_termination_signals();
     required(jail::forbid_core_dumps());
     allow_locked_memory();
     required(jail::lock_memory());
 
     const auto instance = required(swtpm::find_instance(options.manager, options.instance));
+    check_version(options, instance);
     doorman::ManagerClient manager(options.manager,
                                    required(doorman::DescriptorStore::new_secret()));
     swtpm::SocketTpm tpm(instance, manager, required(swtpm::SeatNumber::take(options.run_dir)),
                          options.engine);
-    swtpm::ControlServer server(tpm, options.volatile_file);
+    swtpm::ControlServer server(tpm, options.server);
     required(tpm.begin());
-    swtpm::Front front(tpm, server, sockets_of(options), options.stays);
+    give_power(options, server);
+    swtpm::Front front(tpm, server, sockets_of(options), options.ends);
+    required(swtpm::write_pid(options));
+    if (background)
+        background->ready();
     const auto ended = front.run();
     remove_sockets(options);
     required(ended);

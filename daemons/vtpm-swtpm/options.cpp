@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 
+#include "swtpm_command_line.h"
 #include "version.h"
 
 namespace vtpm::swtpm {
@@ -22,7 +23,10 @@ std::optional<gid_t> group_of(const std::string& name) {
 }  // namespace
 
 Options options_of(int argc, char** argv) {
+    if (started_as_swtpm(argv[0]))
+        return swtpm_options_of(argc, argv);
     Options options;
+    bool stays = false;
     std::string control;
     std::string data;
     std::string group;
@@ -35,7 +39,7 @@ Options options_of(int argc, char** argv) {
     app.add_option("--ctrl", control, "control socket (RUN_DIR/swtpm/INSTANCE.sock)");
     app.add_option("--data", data, "data socket, for peers that send no SET_DATAFD (none)");
     app.add_option("--group", group, "who may connect, beside root");
-    app.add_flag("--stay", options.stays, "after SHUTDOWN, wait for the next machine");
+    app.add_flag("--stay", stays, "after SHUTDOWN, wait for the next machine");
     app.set_version_flag("--version", VTPM_VERSION);
     try {
         app.parse(argc, argv);
@@ -47,15 +51,16 @@ Options options_of(int argc, char** argv) {
             if (!address.gid)
                 throw CLI::ValidationError("--group", "no such group: " + group);
         }
-        options.control = address;
+        options.control.address = address;
         if (!data.empty()) {
             address.path = data;
-            options.data = address;
+            options.data.address = address;
         }
     } catch (const CLI::ParseError& wrong) {
         std::exit(app.exit(wrong));
     }
-    options.volatile_file = options.control->path + ".volatile";
+    options.ends.with_shutdown = !stays;
+    options.server.volatile_file = options.control.address->path + ".volatile";
     return options;
 }
 

@@ -15,9 +15,6 @@ namespace {
 using std::chrono::milliseconds;
 using wire::proto::Order;
 
-// Another holder of the same instance: at a migration the source, which has just let go of it.
-constexpr milliseconds init_patience{5000};
-
 // What a peer hands over may be anything: of a file, or of another kind of socket, nobody knows how
 // long one waits in it.
 Result<void> check_stream(int fd) {
@@ -94,7 +91,7 @@ void SocketTpm::drop_engine() {
     log_.finish(Clock::now());
 }
 
-std::uint32_t SocketTpm::init() {
+std::uint32_t SocketTpm::init(bool gives_startup) {
     label_refused_ = false;
     if (power_ != Power::off) {
         if (const auto stopped = stop(); stopped != result::success)
@@ -102,7 +99,7 @@ std::uint32_t SocketTpm::init() {
     }
     const auto label = resume_;
     const auto begin = Clock::now();
-    if (const auto on = power_on(label, init_patience); !on) {
+    if (const auto on = power_on(label, init_patience, gives_startup); !on) {
         const auto result = failed("the TPM could not be started", on.error());
         if (label_refused_)
             resume_.reset();
@@ -117,7 +114,8 @@ std::uint32_t SocketTpm::init() {
     return result::success;
 }
 
-Result<void> SocketTpm::power_on(std::optional<std::uint64_t> label, milliseconds patience) {
+Result<void> SocketTpm::power_on(std::optional<std::uint64_t> label, milliseconds patience,
+                                 bool gives_startup) {
     VTPM_CHECK(hold(patience));
     auto channel = manager_.attach_engine();
     if (!channel) {  // the manager may have been restarted since: its new self does not know us
@@ -133,7 +131,7 @@ Result<void> SocketTpm::power_on(std::optional<std::uint64_t> label, millisecond
     VTPM_CHECK(engine_->give_manager(std::move(*channel)));
     wire::proto::PowerOn order;
     order.set_tpm(static_cast<std::uint32_t>(instance_.tpm));
-    order.set_has_firmware(true);
+    order.set_has_firmware(!gives_startup);
     order.set_buffer_size(buffer_size_);
     order.set_resume(label.has_value());
     order.set_life(label.value_or(0));

@@ -34,7 +34,8 @@ class SocketTpm {
     // Starts an engine without power. The instance is taken hold of when it is to get some.
     Result<void> begin() { return go_dark(); }
 
-    std::uint32_t init();
+    // `gives_startup`: nobody else sends the TPM its Startup(CLEAR).
+    std::uint32_t init(bool gives_startup = false);
     // After init() or unpark(): the state to go on with is not there, and never will be.
     bool label_was_refused() const { return label_refused_; }
     std::uint32_t stop();
@@ -66,6 +67,7 @@ class SocketTpm {
     BufferSize buffer_size() const;
     std::uint32_t set_buffer_size(std::uint32_t wanted);  // as far as it can be
 
+    std::string uuid() const { return instance_.uuid.to_string(); }
     bool is_on() const { return power_ == Power::on; }
     bool is_parked() const { return power_ == Power::parked; }
 
@@ -78,6 +80,9 @@ class SocketTpm {
     std::uint32_t take_ticket(const StateTicket& ticket);
     // The TPM is to be put by, not switched off, when this process ends. Its ticket.
     StateTicket keep_volatile();
+    bool keeps_volatile() const { return keep_as_.has_value(); }
+    // What an INIT means for such a TPM: another engine, which goes on with it.
+    std::uint32_t begin_where_it_is();
 
     int engine_fd() const { return engine_ ? engine_->fd() : -1; }
     void on_engine();
@@ -96,13 +101,16 @@ class SocketTpm {
     // As often as anybody needs the instance; each time costs the manager a line in its journal.
     static constexpr unsigned holds_at_once = 10;
     static constexpr std::chrono::seconds hold_interval{1};
+    // For another holder of the instance: at a migration the source, which has just let go of it.
+    static constexpr std::chrono::milliseconds init_patience{5000};
     static constexpr int max_taken_by_other = 20;
 
     Result<void> fresh_engine();
     Result<void> give_data();
     Result<void> go_dark();  // an engine without power, which answers as such
     Result<void> hold(std::chrono::milliseconds patience);
-    Result<void> power_on(std::optional<std::uint64_t> label, std::chrono::milliseconds patience);
+    Result<void> power_on(std::optional<std::uint64_t> label, std::chrono::milliseconds patience,
+                          bool gives_startup = false);
     Result<void> suspend(std::uint64_t label);
     Result<bool> put_by(std::uint64_t label, bool if_unused);
     void give_up_hold();

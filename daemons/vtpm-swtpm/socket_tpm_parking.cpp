@@ -147,4 +147,9 @@ StateTicket SocketTpm::keep_volatile() {
     return kept;
 }
 
+std::uint32_t SocketTpm::begin_where_it_is() {
+    const auto parked = park();
+    return parked == result::success ? unpark(init_patience) : parked;
+}
+
 }  // namespace vtpm::swtpm

@@ -135,6 +135,20 @@ class Blobs(f.FrontTest):
         self.assertEqual(data.code(f.STARTUP), 0)
         self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), bytes(32))
 
+    def test_init_goes_on_after_store_volatile(self):
+        """As swtpm's does; but what happened since is not forgotten: nothing goes back."""
+        name = self.create("web1", "--tpm", "2.0")
+        control, data, _ = self.running(name, "web1")
+        self.assertEqual(control.ask(f.STORE_VOLATILE), SUCCESS)
+        self.assertEqual(data.code(f.pcr_extend(16, b"\x22" * 32)), 0)
+        now = f.pcr_value(data.transmit(f.pcr_read(16)))
+        self.assertEqual(control.init(), SUCCESS, self.fronts[-1].text())
+        self.assertFalse((self.directory / "web1.sock.volatile").exists())
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), now)
+        self.assertEqual(control.init(), SUCCESS)  # and the next one is a reset
+        self.assertEqual(data.code(f.STARTUP), 0)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(16))), bytes(32))
+
     def test_file_that_is_of_no_use_is_refused_once(self):
         name = self.create("web1", "--tpm", "2.0")
         front = self.front(name, "web1")

@@ -57,12 +57,54 @@ def guest_image(directory):
     return directory / kernel, directory / "initrd"
 
 
-class Machine:
+class Console:
+    """The guest's shell, on its serial line; `path` is a socket of QEMU's."""
+
+    def __init__(self, path):
+        self.text = b""
+        self.serial = socket.socket(socket.AF_UNIX)
+        self.serial.settimeout(BOOT_SECONDS)
+        self.serial.connect(str(path))
+
+    def close(self):
+        self.serial.close()
+
+    def until(self, what, seconds=BOOT_SECONDS):
+        """What the guest has written up to these bytes."""
+        end = time.monotonic() + seconds
+        while what not in self.text:
+            if time.monotonic() > end:
+                raise AssertionError(f"no {what} in {self.text[-2000:]}")
+            self.serial.settimeout(max(0.1, end - time.monotonic()))
+            piece = self.serial.recv(65536)
+            if not piece:
+                raise AssertionError(f"QEMU closed: {self.text[-2000:]}")
+            self.text += piece
+        before, _, self.text = self.text.partition(what)
+        return before
+
+    def run(self, line):
+        """The output of a line in the guest's shell."""
+        self.serial.sendall(line.encode() + b"; echo DO''NE\n")
+        said = self.until(b"DONE").decode(errors="replace")
+        self.until(b"READY")
+        return said.replace("\r", "").strip()
+
+    def pcr(self, number):
+        return self.run(f"cat /sys/class/tpm/tpm0/pcr-sha256/{number}")
+
+    def transmit(self, command):
+        """A command by way of /dev/tpm0; the code of its response."""
+        said = self.run(f"exec 3<>/dev/tpm0; printf '{octal(command)}' >&3; "
+                        "dd bs=4096 count=1 <&3 2>/dev/null | hexdump -v -e '1/1 \"%02x\"'; exec 3>&-")
+        return said[12:20]
+
+
+class Machine(Console):
     """A QEMU whose TPM is behind this front."""
 
     def __init__(self, directory, name, image, front, device, *options):
         self.log = directory / f"{name}.qemu"
-        self.text = b""
         paths = {which: directory / f"{name}.{which}" for which in ("serial", "monitor")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -77,7 +119,7 @@ class Machine:
             f.rig.eventually(lambda path=path: self.process.poll() is not None or f.rig.somebody_listens(path))
         if self.process.poll() is not None:
             raise AssertionError(self.log.read_text() + front.text())
-        self.serial = self._connect(paths["serial"])
+        super().__init__(paths["serial"])
         self.monitor = self._connect(paths["monitor"]).makefile("rw")
         self.monitor.readline()
         self.qmp("qmp_capabilities")
@@ -98,36 +140,6 @@ class Machine:
                 raise AssertionError(f"{command}: {answer}")
             if "return" in answer:
                 return answer["return"]
-
-    def until(self, what, seconds=BOOT_SECONDS):
-        """What the guest has written up to these bytes."""
-        end = time.monotonic() + seconds
-        while what not in self.text:
-            if time.monotonic() > end:
-                raise AssertionError(f"no {what} in {self.text[-2000:]}")
-            self.serial.settimeout(max(0.1, end - time.monotonic()))
-            piece = self.serial.recv(65536)
-            if not piece:
-                raise AssertionError(f"QEMU closed: {self.log.read_text()} {self.text[-2000:]}")
-            self.text += piece
-        before, _, self.text = self.text.partition(what)
-        return before
-
-    def run(self, line):
-        """The output of a line in the guest's shell."""
-        self.serial.sendall(line.encode() + b"; echo DO''NE\n")
-        said = self.until(b"DONE").decode(errors="replace")
-        self.until(b"READY")
-        return said.replace("\r", "").strip()
-
-    def pcr(self, number):
-        return self.run(f"cat /sys/class/tpm/tpm0/pcr-sha256/{number}")
-
-    def transmit(self, command):
-        """A command by way of /dev/tpm0; the code of its response."""
-        said = self.run(f"exec 3<>/dev/tpm0; printf '{octal(command)}' >&3; "
-                        "dd bs=4096 count=1 <&3 2>/dev/null | hexdump -v -e '1/1 \"%02x\"'; exec 3>&-")
-        return said[12:20]
 
     def end(self):
         if self.process.poll() is None:
