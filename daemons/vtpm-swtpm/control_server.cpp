@@ -75,11 +75,15 @@ Bytes ControlServer::handle(const Request& request, Fd descriptor) {
 // A ticket that STORE_VOLATILE has left counts as one that was set. It is of use once: swtpm keeps
 // the file unless it is told otherwise, and would begin there again.
 std::uint32_t ControlServer::begin(bool gives_startup) {
-    const bool goes_on = tpm_.is_on() && tpm_.keeps_volatile();
+    if (tpm_.keeps_volatile()) {  // as swtpm does, but with the TPM as it is now, not as it was
+                                  // then
+        const auto begun = tpm_.begin_where_it_is();
+        if (begun == result::success)
+            forget_volatile();
+        return begun;
+    }
     if (tpm_.is_on())
         forget_volatile();
-    if (goes_on)  // as swtpm does, but with the TPM as it is now, not as it was then
-        return tpm_.begin_where_it_is();
     const auto kept = read_file(settings_.volatile_file.c_str(), ticket_limit);
     if (kept) {
         const auto ticket = StateTicket::parse(*kept);

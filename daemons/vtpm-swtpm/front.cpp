@@ -32,13 +32,17 @@ Result<Fd> termination_signals() {
 
 }  // namespace
 
-Result<void> Front::run() {
-    VTPM_TRY(signals_, termination_signals());
+Result<void> Front::begin() {
     if (sockets_.control_peer.valid())
         control_.emplace(std::move(sockets_.control_peer));
     if (sockets_.data_peer.valid() &&
         tpm_.set_data(std::move(sockets_.data_peer)) != result::success)
         return fail(Errc::invalid_argument, "the data channel's descriptor is of no use");
+    return {};
+}
+
+Result<void> Front::run() {
+    VTPM_TRY(signals_, termination_signals());
     ::sd_notify(0, "READY=1");
     while (!ended_)
         VTPM_CHECK(wait());

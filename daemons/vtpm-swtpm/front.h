@@ -30,6 +30,8 @@ class Front {
     Front(SocketTpm& tpm, ControlServer& server, Sockets sockets, Ends ends)
         : tpm_(tpm), server_(server), sockets_(std::move(sockets)), ends_(ends) {}
 
+    // Takes the peers that are there.
+    Result<void> begin();
     // Returns when it has been told to end. Termination signals must be blocked in all threads.
     Result<void> run();
 

@@ -43,19 +43,16 @@ void allow_locked_memory() {
 
 // What it was started with, or what listens at a path.
 Fd listener_of(const swtpm::Endpoint& end) {
-    return end.address ? required(swtpm::listen_at(*end.address)) : Fd(end.listener);
+    if (!end.address)
+        return Fd(end.listener);
+    Fd listener = required(swtpm::listen_at(*end.address));
+    swtpm::remove_at_exit(end.address->path);
+    return listener;
 }
 
 swtpm::Sockets sockets_of(const swtpm::Options& options) {
     return {listener_of(options.control), Fd(options.control.peer), listener_of(options.data),
             Fd(options.data.peer)};
-}
-
-void remove_sockets(const swtpm::Options& options) {
-    for (const auto* end : {&options.control, &options.data}) {
-        if (end->address)
-            (void)::unlink(end->address->path.c_str());
-    }
 }
 
 void check_version(const swtpm::Options& options, const swtpm::FoundInstance& instance) {
@@ -66,17 +63,22 @@ void check_version(const swtpm::Options& options, const swtpm::FoundInstance& in
     }
 }
 
+// Nobody will ask for it, so there is no process without it.
 void give_power(const swtpm::Options& options, swtpm::ControlServer& server) {
-    if (options.at_start != swtpm::AtStart::nothing)
-        (void)server.power_on(options.at_start == swtpm::AtStart::power_and_startup);
+    if (options.at_start == swtpm::AtStart::nothing)
+        return;
+    const bool startup = options.at_start == swtpm::AtStart::power_and_startup;
+    if (server.power_on(startup) != swtpm::result::success)
+        required(Result<void>(fail(Errc::unavailable, "the TPM did not start, as said above")));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     const auto options = swtpm::options_of(argc, argv);
-    required(swtpm::redirect_log(options));
-    log::init("vtpm-swtpm");
+    if (options.as_swtpm)
+        required(swtpm::take_place(options));
+    log::init("vtpm-swtpm", options.as_swtpm ? log::Times::shown : log::Times::left_to_others);
     std::optional<swtpm::Background> background;
     if (options.in_background)
         background = required(swtpm::Background::enter());
@@ -85,6 +87,8 @@ int main(int argc, char** argv) {
     allow_locked_memory();
     required(jail::lock_memory());
 
+    // First, since who started us may not wait long for them; peers wait in their queues.
+    auto sockets = sockets_of(options);
     const auto instance = required(swtpm::find_instance(options.manager, options.instance));
     check_version(options, instance);
     doorman::ManagerClient manager(options.manager,
@@ -94,12 +98,11 @@ int main(int argc, char** argv) {
     swtpm::ControlServer server(tpm, options.server);
     required(tpm.begin());
     give_power(options, server);
-    swtpm::Front front(tpm, server, sockets_of(options), options.ends);
+    swtpm::Front front(tpm, server, std::move(sockets), options.ends);
+    required(front.begin());
     required(swtpm::write_pid(options));
     if (background)
-        background->ready();
-    const auto ended = front.run();
-    remove_sockets(options);
-    required(ended);
+        background->ready(options.log_descriptor >= 0 || !options.log_file.empty());
+    required(front.run());
     return EXIT_SUCCESS;
 }

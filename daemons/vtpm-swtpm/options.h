@@ -32,6 +32,7 @@ struct Options {
     Ends ends = {};
     AtStart at_start = AtStart::nothing;
     ControlServer::Settings server = {};
+    bool as_swtpm = false;       // started under its name
     bool in_background = false;  // once it can be reached
     std::string log_file;        // in the place of standard error
     int log_descriptor = -1;

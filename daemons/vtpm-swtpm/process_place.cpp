@@ -1,12 +1,14 @@
 #include "process_place.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <vector>
 
 namespace vtpm::swtpm {
 namespace {
@@ -31,15 +33,38 @@ Result<void> to_standard_error(int fd, const std::string& what) {
     ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
 }
 
+struct LeftBehind {
+    std::string path;
+    dev_t device;
+    ino_t inode;
+};
+
+std::vector<LeftBehind>& left_behind() {
+    static std::vector<LeftBehind> all;
+    return all;
+}
+
+void remove_left_behind() {
+    for (const auto& left : left_behind()) {
+        struct stat there {};
+        if (::lstat(left.path.c_str(), &there) == 0 && there.st_dev == left.device &&
+            there.st_ino == left.inode)
+            (void)::unlink(left.path.c_str());
+    }
+}
+
 }  // namespace
 
-Result<void> redirect_log(const Options& options) {
+Result<void> take_place(const Options& options) {
+    ::unsetenv("JOURNAL_STREAM");
+    ::unsetenv("NOTIFY_SOCKET");
     if (options.log_descriptor >= 0)
         return to_standard_error(options.log_descriptor, "--log fd=");
     if (options.log_file.empty())
         return {};
-    const Fd log(::open(options.log_file.c_str(),
-                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0640));
+    const Fd log(::open(
+        options.log_file.c_str(),
+        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0640));
     if (!log.valid())
         return fail_errno(options.log_file, errno);
     return to_standard_error(log.get(), options.log_file);
@@ -59,16 +84,19 @@ Result<Background> Background::enter() {
         end_when_ready(std::move(reader), child);
     }
     ::setsid();
-    const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (!null.valid() || ::dup2(null.get(), STDIN_FILENO) < 0 ||
         ::dup2(null.get(), STDOUT_FILENO) < 0)
         return fail_errno("/dev/null", errno);
-    return Background(std::move(writer));
+    return Background(std::move(writer), std::move(null));
 }
 
-void Background::ready() {
+void Background::ready(bool keeps_error) {
+    if (!keeps_error)
+        (void)::dup2(null_.get(), STDERR_FILENO);
     (void)write_all(writer_.get(), as_bytes(std::string_view("\n")));
     writer_.reset();
+    null_.reset();
 }
 
 Result<void> write_pid(const Options& options) {
@@ -80,10 +108,21 @@ Result<void> write_pid(const Options& options) {
     if (options.pid_file.empty())
         return {};
     const Fd file(::open(options.pid_file.c_str(),
-                         O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+                         O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644));
     if (!file.valid())
         return fail_errno(options.pid_file, errno);
-    return write_all(file.get(), as_bytes(pid));
+    VTPM_CHECK(write_all(file.get(), as_bytes(pid)));
+    remove_at_exit(options.pid_file);
+    return {};
+}
+
+void remove_at_exit(const std::string& path) {
+    struct stat there {};
+    if (::lstat(path.c_str(), &there) != 0)
+        return;
+    if (left_behind().empty())
+        (void)std::atexit(remove_left_behind);
+    left_behind().push_back({path, there.st_dev, there.st_ino});
 }
 
 }  // namespace vtpm::swtpm

@@ -148,6 +148,7 @@ Result<void> SocketTpm::power_on(std::optional<std::uint64_t> label, millisecond
 // However the engine took it, its power is gone.
 std::uint32_t SocketTpm::stop() {
     keep_as_.reset();
+    begins_again_ = false;
     if (power_ == Power::on) {
         if (const auto off = engine_->power_off(); !off)
             (void)failed("no orderly shutdown", off.error());

@@ -80,8 +80,11 @@ class SocketTpm {
     std::uint32_t take_ticket(const StateTicket& ticket);
     // The TPM is to be put by, not switched off, when this process ends. Its ticket.
     StateTicket keep_volatile();
-    bool keeps_volatile() const { return keep_as_.has_value(); }
-    // What an INIT means for such a TPM: another engine, which goes on with it.
+    // An INIT means that such a TPM goes on, with another engine; and so does the next one, if that
+    // could not be done.
+    bool keeps_volatile() const {
+        return is_on() ? keep_as_.has_value() : is_parked() && begins_again_;
+    }
     std::uint32_t begin_where_it_is();
 
     int engine_fd() const { return engine_ ? engine_->fd() : -1; }
@@ -111,7 +114,6 @@ class SocketTpm {
     Result<void> hold(std::chrono::milliseconds patience);
     Result<void> power_on(std::optional<std::uint64_t> label, std::chrono::milliseconds patience,
                           bool gives_startup = false);
-    Result<void> suspend(std::uint64_t label);
     Result<bool> put_by(std::uint64_t label, bool if_unused);
     void give_up_hold();
     void drop_engine();
@@ -136,6 +138,7 @@ class SocketTpm {
     std::optional<std::uint64_t> resume_;      // the label to go on with at the next init
     std::optional<std::uint64_t> resumed_as_;  // what this power cycle has gone on with
     std::optional<std::uint64_t> keep_as_;
+    bool begins_again_ = false;  // parked by begin_where_it_is()
     bool label_refused_ = false;
     RateBound holds_{holds_at_once, hold_interval};
     int taken_by_other_ = 0;  // times in a row that we found our instance in another's hands

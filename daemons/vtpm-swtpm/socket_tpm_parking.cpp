@@ -27,13 +27,6 @@ Result<std::uint64_t> random_label() {
 
 }  // namespace
 
-Result<void> SocketTpm::suspend(std::uint64_t label) {
-    VTPM_TRY(const bool put_by, engine_->suspend(label));
-    (void)put_by;
-    spdlog::info("{}: the TPM is put by", who());
-    return {};
-}
-
 // An engine that could not do it is as it was before, and is asked again. `if_unused`: a TPM that
 // has done something since it was taken over is switched off instead: false.
 Result<bool> SocketTpm::put_by(std::uint64_t label, bool if_unused) {
@@ -58,12 +51,14 @@ std::uint32_t SocketTpm::park() {
     if (!label)
         return failed("no label", label.error());
     keep_as_.reset();
-    if (const auto suspended = suspend(*label); !suspended) {
+    begins_again_ = false;
+    if (const auto done = put_by(*label, false); !done) {
         if (engine_->in_step())
-            return failed("the TPM could not be put by and goes on", suspended.error());
-        engine_died(suspended.error().context);
+            return failed("the TPM could not be put by and goes on", done.error());
+        engine_died(done.error().context);
         return result::fail;
     }
+    spdlog::info("{}: the TPM is put by", who());
     drop_engine();
     power_ = Power::parked;
     parked_as_ = *label;
@@ -148,8 +143,18 @@ StateTicket SocketTpm::keep_volatile() {
 }
 
 std::uint32_t SocketTpm::begin_where_it_is() {
-    const auto parked = park();
-    return parked == result::success ? unpark(init_patience) : parked;
+    if (is_on()) {
+        const auto kept = keep_as_;
+        if (const auto parked = park(); parked != result::success) {
+            keep_as_ = is_on() ? kept : std::nullopt;
+            return parked;
+        }
+        begins_again_ = true;
+    }
+    const auto begun = unpark(init_patience);
+    if (!is_parked())
+        begins_again_ = false;
+    return begun;
 }
 
 }  // namespace vtpm::swtpm

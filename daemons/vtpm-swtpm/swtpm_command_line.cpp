@@ -1,12 +1,15 @@
 #include "swtpm_command_line.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <vector>
 
 #include "state_directory.h"
 #include "version.h"
@@ -39,9 +42,21 @@ std::uint32_t number_of(const std::string& option, const std::string& text, int 
     return number;
 }
 
-int descriptor_of(const std::string& option, const Settings& settings, const std::string& key) {
+// This runs before the process has opened anything: what is there was given, and only that.
+int check_given(const std::string& option, int fd) {
+    if (fd <= STDERR_FILENO || ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        wrong(option, "descriptor " + std::to_string(fd) + " was not given");
+    return fd;
+}
+
+int number_in(const std::string& option, const Settings& settings, const std::string& key) {
     const auto found = settings.find(key);
     return found == settings.end() ? -1 : static_cast<int>(number_of(option, found->second));
+}
+
+int descriptor_in(const std::string& option, const Settings& settings, const std::string& key) {
+    const int fd = number_in(option, settings, key);
+    return fd < 0 ? fd : check_given(option, fd);
 }
 
 std::optional<Address> address_of(const std::string& option, const Settings& settings) {
@@ -62,8 +77,8 @@ Endpoint endpoint_of(const std::string& option, const Settings& settings) {
     const auto type = settings.find("type");
     if (type == settings.end() || type->second != "unixio")
         wrong(option, "only type=unixio is served");
-    Endpoint end{address_of(option, settings), descriptor_of(option, settings, "fd"),
-                 descriptor_of(option, settings, "clientfd")};
+    Endpoint end{address_of(option, settings), descriptor_in(option, settings, "fd"),
+                 descriptor_in(option, settings, "clientfd")};
     if (end.address.has_value() + (end.listener >= 0) + (end.peer >= 0) != 1)
         wrong(option, "one of path, fd and clientfd is needed");
     return end;
@@ -84,8 +99,14 @@ void take_channels(const Words& words, Options& options) {
         options.data = endpoint_of("--server", settings);
     }
     if (words.descriptor >= 0)
-        options.data.peer = words.descriptor;
+        options.data.peer = check_given("--fd", words.descriptor);
     options.ends.with_data = words.terminate || options.data.peer >= 0;
+    std::vector<int> given;
+    for (const auto* end : {&options.control, &options.data})
+        given.insert(given.end(), {end->listener, end->peer});
+    given.erase(std::remove(given.begin(), given.end(), -1), given.end());
+    if (std::set<int>(given.begin(), given.end()).size() != given.size())
+        wrong("--fd", "one descriptor for two channels");
     const auto nobody = [](const Endpoint& end) {
         return !end.address && end.listener < 0 && end.peer < 0;
     };
@@ -149,13 +170,13 @@ void take_places(const Words& words, Options& options) {
             settings_of("--log", words.log, {"file", "fd", "level", "prefix", "truncate"});
         if (const auto file = log.find("file"); file != log.end())
             options.log_file = file->second;
-        options.log_descriptor = descriptor_of("--log", log, "fd");
+        options.log_descriptor = number_in("--log", log, "fd");
     }
     if (!words.pid.empty()) {
         const auto pid = settings_of("--pid", words.pid, {"file", "fd"});
         if (const auto file = pid.find("file"); file != pid.end())
             options.pid_file = file->second;
-        options.pid_descriptor = descriptor_of("--pid", pid, "fd");
+        options.pid_descriptor = number_in("--pid", pid, "fd");
     }
     if (!words.own.empty()) {
         const auto own = settings_of("--xen-vtpm", words.own, {"manager", "engine", "run-dir"});
@@ -171,6 +192,7 @@ void take_places(const Words& words, Options& options) {
 
 Options options_from(const Words& words) {
     Options options;
+    options.as_swtpm = true;
     const auto directory = state_directory_of(words.state);
     options.version = words.is_2_0 ? tpm::Version::v2_0 : tpm::Version::v1_2;
     const auto instance = instance_in(directory, *options.version);
@@ -181,6 +203,8 @@ Options options_from(const Words& words) {
     options.server.volatile_file = volatile_file_in(directory, *options.version);
     take_channels(words, options);
     take_flags(words, options);
+    if (!words.runas.empty() && words.runas != "root" && words.runas != "0")
+        wrong("--runas", "it has to be root; the TPM itself has a uid of its own");
     options.server.has_key = take_key("--key", words.key);
     options.server.has_migration_key = take_key("--migration-key", words.migration_key);
     take_places(words, options);
@@ -204,7 +228,7 @@ void add_options(CLI::App& app, Words& words, Options& into) {
     app.add_option("--log", words.log, "file=F|fd=N[,level=]");
     app.add_option("--pid", words.pid, "file=F|fd=N");
     app.add_option("--seccomp", words.seccomp, "taken; the TPM's confinement cannot be changed");
-    app.add_option("--runas", words.runas, "taken; the TPM has a uid of its own");
+    app.add_option("--runas", words.runas, "root; the TPM itself has a uid of its own");
     app.add_option("--key", words.key, "taken; the vault seals what it stores");
     app.add_option("--migration-key", words.migration_key,
                    "taken; a state blob holds nothing that has to be encrypted");

@@ -84,11 +84,12 @@ class ImpatientSink : public spdlog::sinks::base_sink<spdlog::details::null_mute
 
 }  // namespace
 
-void init(const std::string& program) {
+void init(const std::string& program, Times times) {
     auto logger = std::make_shared<spdlog::logger>(program, std::make_shared<ImpatientSink>());
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;
-    formatter->add_flag<Priority>('*').set_pattern(journal ? "%*%v" : "%n[%P] %l: %v");
+    const std::string time = times == Times::shown ? "%Y-%m-%d %T " : "";
+    formatter->add_flag<Priority>('*').set_pattern(journal ? "%*%v" : time + "%n[%P] %l: %v");
     logger->set_formatter(std::move(formatter));
     logger->flush_on(spdlog::level::trace);
     spdlog::set_default_logger(logger);

@@ -9,8 +9,11 @@
 
 namespace vtpm::log {
 
+// Who adds the time to a line: the journal, or who reads standard error, or nobody else.
+enum class Times { left_to_others, shown };
+
 // Makes spdlog's default logger ours. `program` is shown only when no journal adds it.
-void init(const std::string& program);
+void init(const std::string& program, Times times = Times::left_to_others);
 
 // Control characters of text from outside become '?', and it is cut at 120 bytes.
 std::string printable(std::string_view text);

@@ -95,12 +95,13 @@ class CommandLine(f.FrontTest):
     def test_an_interrupted_setup_is_made_good(self):
         self.set_up("--tpm2")
         # Killed before the last step, and before the one that made the TPM.
-        (self.state / "tpm2-00.permall").rename(self.state / "xen-vtpm.pending")
+        pending = self.state / ".tpm2-00.permall.pending"
+        (self.state / "tpm2-00.permall").rename(pending)
         self.set_up("--tpm2")
         self.assertEqual(len(self.json("list")), 1)
         uuid = "99999999-8888-4777-8666-555555555555"
         (self.state / "tpm2-00.permall").unlink()
-        (self.state / "xen-vtpm.pending").write_text(f"xen-vtpm-instance {uuid}\n")
+        pending.write_text(f"xen-vtpm-instance {uuid}\n")
         self.set_up("--tpm2")
         self.assertIn(uuid, [row["uuid"] for row in self.json("list")])
 
@@ -110,6 +111,63 @@ class CommandLine(f.FrontTest):
         self.set_up("--tpm2", "--not-overwrite", code=1)
         self.assertEqual(self.json("list"), [])
         self.assertIn("cannot start", self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2"))
+
+    def test_unreadable_is_not_new(self):
+        """A disk that is not mounted, say."""
+        self.set_up("--tpm2")
+        own = self.state / "tpm2-00.permall"
+        own.rename(self.directory / "elsewhere")
+        own.symlink_to(self.directory / "not-mounted")
+        self.assertIn("leads nowhere", self.set_up("--tpm2", "--not-overwrite", code=1))
+        self.assertEqual(len(self.json("list")), 1)
+        self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2")
+
+    def test_whose_directory_it_is(self):
+        """Who can write to it could have any TPM of the vault."""
+        self.set_up("--tpm2")
+        good = ("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2")
+        own = self.state / "tpm2-00.permall"
+        for path, mode, uid in ((own, 0o666, 0), (own, 0o644, 1), (self.state, 0o775, 0), (self.state, 0o755, 1)):
+            was = path.stat()
+            path.chmod(mode)
+            os.chown(path, uid, 0)
+            self.assertIn("nobody else can write to", self.refused(*good))
+            path.chmod(was.st_mode)
+            os.chown(path, 0, 0)
+        moved = self.directory / "moved"
+        own.rename(moved)
+        own.symlink_to(moved)
+        self.assertIn("nobody else can write to", self.refused(*good))
+
+    def test_names_of_domains(self):
+        for number, (vm, shown) in enumerate((("web 1", "web-1-"), ("Überwachung", "berwachung-"), ("..x", "x-"), ("日本", ""))):
+            state = self.directory / f"named{number}"
+            state.mkdir()
+            self.set_up("--tpm2", "--tpmstate", state, "--vmid", f"{vm}:1")
+            self.assertIn(True, [row["name"].startswith(shown) for row in self.json("list")])
+        self.assertEqual(len(self.json("list")), 4)
+
+    def test_no_power_no_process(self):
+        """With --flags nobody sends an INIT: so what cannot start is not said to have started."""
+        self.set_up("--tpm2")
+        good = ("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2")
+        (self.state / "tpm2-00.volatilestate").write_bytes(b"no ticket")
+        self.assertIn("did not start", self.refused(*good, "--flags", "not-need-init"))
+        self.assertFalse(self.control_path.exists())
+
+    def test_init_after_store_volatile_while_the_manager_is_away(self):
+        self.set_up("--tpm2")
+        self.start("--flags", "startup-clear")
+        control = self.peer()
+        data = self.data_of(control)
+        self.assertEqual(data.code(f.pcr_extend(10, b"\x11" * 32)), 0)
+        value = f.pcr_value(data.transmit(f.pcr_read(10)))
+        self.assertEqual(control.ask(f.STORE_VOLATILE), f.SUCCESS)
+        self.assertEqual(self.manager.stop(), 0)
+        self.assertNotEqual(control.init(), f.SUCCESS)
+        self.manager.start()
+        self.assertEqual(control.init(), f.SUCCESS)
+        self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(10))), value)
 
     def test_a_state_of_swtpms_is_left_alone(self):
         own = self.state / "tpm2-00.permall"
@@ -148,8 +206,8 @@ class CommandLine(f.FrontTest):
         self.set_up("--tpm2")
         pid = self.directory / "pid"
         done = subprocess.run(self.arguments("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2", "--daemon", "--pid",
-                                             f"file={pid}", "--log", f"file={self.directory / 'log'}"),
-                              env=f.environment(), check=False, timeout=f.PATIENCE)
+                                             f"file={pid}"), env=f.environment(), check=False, timeout=f.PATIENCE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # whose other end it must not keep
         self.assertEqual(done.returncode, 0)
         number = int(pid.read_text())
         self.addCleanup(os.waitpid, number, 0)
@@ -184,7 +242,7 @@ class CommandLine(f.FrontTest):
 
     def test_version_of_the_tpm(self):
         self.set_up()
-        self.assertIn("swtpm_setup makes a TPM", self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2"))
+        self.assertIn("vtpm-swtpm-setup --tpmstate", self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2"))
         text = (self.state / "tpm-00.permall").read_text()
         (self.state / "tpm2-00.permall").write_text(text)
         self.assertIn("is a TPM 1.2", self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2"))
@@ -195,7 +253,9 @@ class CommandLine(f.FrontTest):
         for options in (("--tpm2",), ("--ctrl", "type=tcp,port=1"), ("--ctrl", "type=unixio"),
                         ("--ctrl", "type=unixio,path=a,fd=3"), ("--ctrl", "type=unixio,fd=-3"),
                         ("--ctrl", "type=unixio,path=a,colour=blue"), (*good, "--flags", "startup-state"),
-                        (*good, "--tpmstate", "backend-uri=file://x"), (*good, "--no-such")):
+                        (*good, "--tpmstate", "backend-uri=file://x"), (*good, "--no-such"), (*good, "--fd", "77"),
+                        (*good, "--fd", "2"), (*good, "--runas", "nobody"),
+                        ("--tpm2", "--ctrl", "type=unixio,clientfd=0", "--fd", "0")):
             self.assertNotIn("Traceback", self.refused(*options))
         self.assertFalse(self.control_path.exists())
 
