@@ -4,9 +4,12 @@
 
 // What one look leads to; the first line that fits wins.
 //
-//   own directory gone            power_off, gone. libxl has removed the device.
-//   domain ended (dead, dying,    power_off, 6, gone: nobody is left to wait for, and libxl waits
-//   shut down but for a suspend)  for our 6.
+//   own directory gone            power_off, gone. libxl has removed the device. If the domain is
+//                                 paused, or suspended, then to be destroyed: that has
+//                                 going_patience, so that xl need not share the processor with an
+//                                 engine's end.
+//   domain ended (dead, dying,    6, power_off, gone: nobody is left to wait for, and libxl waits
+//   shut down but for a suspend)  for our 6, which comes first.
 //   online=0, or 5 from libxl     a live guest with the ring in use gets removal_patience to let go
 //                                 and is served meanwhile (a TPM 2.0 driver says TPM2_Shutdown on
 //                                 its way out and would wait minutes for the answer); then 6. At
@@ -161,6 +164,10 @@ Result<void> BackDevice::look_at_domain() {
 }
 
 Result<void> BackDevice::act(const DeviceView& view, Moment now) {
+    if (!view.present && is_going(now)) {
+        drop_ring();
+        return {};
+    }
     if (!view.present || life_.ended())
         return end(view);
     const bool told_to_close = view.own == XenbusState::closing && !answered_closing_;
@@ -172,17 +179,25 @@ Result<void> BackDevice::act(const DeviceView& view, Moment now) {
     return follow_frontend(view, now);
 }
 
+bool BackDevice::is_going(Moment now) {
+    if (life_.ended() || life_.can_act())
+        return false;
+    if (!going_ends_)
+        going_ends_ = now + going_patience;
+    if (now >= *going_ends_)
+        return false;
+    wake_at(*going_ends_);
+    return true;
+}
+
+// 6 comes first: to put the engine away takes time, for which libxl need not wait. Who has the TPM
+// next asks the manager, not xenstore.
 Result<void> BackDevice::end(const DeviceView& view) {
     drop_ring();
+    const auto told = view.present ? set_state(view, XenbusState::closed) : Result<void>();
     if (!std::exchange(powered_off_, true))
         owner_.power_off(life_);
-    if (view.present) {
-        // Anew: putting the engine away took time, and a state written now into a directory that
-        // libxl has removed since would bring the directory back.
-        VTPM_TRY(const auto latest, nodes_.look());
-        if (latest.present)
-            VTPM_CHECK(set_state(latest, XenbusState::closed));
-    }
+    VTPM_CHECK(told);  // or else once more
     VTPM_CHECK(nodes_.withdraw_report());
     finished_ = true;
     owner_.gone();

@@ -79,6 +79,8 @@ class BackDevice {
     static constexpr auto show_init_wait = std::chrono::milliseconds(1000);
     // How long a live guest may take to let go of a device that is being removed; libxl waits 10 s.
     static constexpr auto removal_patience = std::chrono::milliseconds(5000);
+    // From the device's removal to the end of a domain that does not run any more.
+    static constexpr auto going_patience = std::chrono::milliseconds(1000);
     static constexpr auto connect_retry = std::chrono::milliseconds(5000);
     static constexpr auto store_retry = std::chrono::milliseconds(1000);
     // How often a suspended domain is looked at.
@@ -94,6 +96,7 @@ class BackDevice {
 
     Result<void> act(const DeviceView& view, Moment now);
     Result<void> end(const DeviceView& view);
+    bool is_going(Moment now);
     Result<void> see_off(const DeviceView& view, Moment now);
     Result<void> follow_frontend(const DeviceView& view, Moment now);
 
@@ -132,6 +135,7 @@ class BackDevice {
     std::optional<Moment> deadline_;
     std::optional<Moment> retry_at_;
     std::optional<Moment> removal_ends_;
+    std::optional<Moment> going_ends_;
     Moment show_connected_from_{};
     RateBound looks_;
     RateBound connects_;

@@ -182,6 +182,16 @@ TEST_CASE("save: suspended is not dead; its device goes, and the owner learns wh
     SECTION("the device is deleted before the domain is gone") {
         bench.delete_backend();
         bench.run();
+        CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect"});
+        bench.domain(DomainState::gone);
+        bench.run();
+    }
+    SECTION("the device is deleted, and the domain stays") {
+        bench.delete_backend();
+        bench.run();
+        bench.pass(BackDevice::going_patience - 1ms);
+        CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect"});
+        bench.pass(1ms);
     }
     SECTION("the domain is gone first") {
         bench.domain(DomainState::gone);
@@ -189,6 +199,31 @@ TEST_CASE("save: suspended is not dead; its device goes, and the owner learns wh
     }
     CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect", "power_off", "gone"});
     CHECK(bench.owner.last_life.reason == ShutdownReason::suspend);
+}
+
+TEST_CASE("xl destroy: the engine is put away once the domain is destroyed, or after a while") {
+    BackDeviceBench bench;
+    bench.connect();
+    bench.domain(DomainState::paused);
+    bench.delete_frontend();
+    bench.ask_removal();
+    bench.run();
+    CHECK(bench.own_state() == "6");
+    bench.delete_backend();
+    bench.run();
+    CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect"});
+    SECTION("destroyed") {
+        bench.domain(DomainState::dying);
+        bench.run();
+    }
+    SECTION("an admin had paused it, and detaches its TPM") {
+        bench.pass(BackDevice::going_patience);
+    }
+    SECTION("an admin lets it run on") {
+        bench.domain(DomainState::running);
+        bench.run();
+    }
+    CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect", "power_off", "gone"});
 }
 
 TEST_CASE("checkpoint: a suspended domain that runs on keeps its ring") {
@@ -213,13 +248,18 @@ TEST_CASE("the back end's node vanishes") {
     CHECK(bench.owner.calls.size() == 4);
 }
 
-TEST_CASE("the back end's node vanishes while the engine is put away") {
+TEST_CASE("libxl need not wait for the engine, and may delete the back end while it is put away") {
     BackDeviceBench bench;
     bench.connect();
-    bench.owner.during_power_off = [&] { bench.delete_backend(); };
+    std::string shown;
+    bench.owner.during_power_off = [&] {
+        shown = bench.own_state();
+        bench.delete_backend();
+    };
     bench.domain(DomainState::gone);
     bench.run();
     CHECK(bench.owner.calls == Calls{"connect 8:12", "disconnect", "power_off", "gone"});
+    CHECK(shown == "6");
     CHECK_FALSE(bench.tree.read(bench.own + "/state"));  // and is not written back to life
 }
 
