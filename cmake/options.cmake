@@ -5,8 +5,9 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
-# The presets of the sanitizers and of the fuzzers set CMAKE_UNITY_BUILD: to build them anew takes half
-# the time. A name in an anonymous namespace of a room or a program is therefore there once.
+# The presets set CMAKE_UNITY_BUILD, all but `release`: to build them anew takes half the time. A name in
+# an anonymous namespace of a room or a program is therefore there once. What is shipped is built file by
+# file: a program that needs one file of a room must not link what the others need.
 find_program(CCACHE ccache)
 if(CCACHE)
     set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
