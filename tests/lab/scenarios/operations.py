@@ -23,6 +23,7 @@ PCRS = {
     "Save and restore": (KEPT, True),
     "Attach and detach": (KEPT, False),
     "Restart and upgrade of the daemons": (KEPT, False),
+    "Snapshots": (NEW, True),
     "The disk is full, or cannot be written": (KEPT, False),
     "What a TPM in failure mode looks like": (NEW, True),
 }

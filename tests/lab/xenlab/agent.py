@@ -4,11 +4,14 @@ import base64
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 # A machine under emulation, on a host with other work, may take this much longer to tell that time is up.
 GRACE_S = 60.0
+# The emulated machine's timer sometimes stops: all of it sleeps until something from outside wakes it.
+NUDGE_S = 10.0
 PIECE = 1 << 20
 
 
@@ -61,8 +64,8 @@ class Agent:
         with self._changed:
             self._number += 1
             number = self._number
-            self._socket.sendall(json.dumps({"id": number, "op": op, **fields}).encode() + b"\n")
-            self._changed.wait_for(lambda: number in self._answers or self._closed, wait + GRACE_S)
+            self._send({"id": number, "op": op, **fields})
+            self._wait_for(number, wait + GRACE_S)
             answer = self._answers.pop(number, None)
             closed = self._closed
         if answer is None:
@@ -72,6 +75,20 @@ class Agent:
         if "data" in answer:
             answer["data"] = base64.b64decode(answer["data"])
         return answer
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def _wait_for(self, number: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._changed.wait_for(lambda: number in self._answers or self._closed,
+                                         min(NUDGE_S, max(0.0, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return
+            try:
+                self._send({"op": "nudge"})
+            except OSError:
+                return  # _receive() says so too
 
     def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Writes a file in the dom0."""

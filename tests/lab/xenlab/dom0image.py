@@ -1,12 +1,11 @@
 """Builds the dom0: a Debian tree made once by mmdebstrap, and from it a disk that QEMU boots."""
 
 import gzip
-import lzma
 import shutil
 import subprocess
 from pathlib import Path
 
-from . import cache, guestimage, sources
+from . import cache, debiantree, guestimage, sources
 from .say import timed
 
 LAB = Path(__file__).resolve().parent.parent
@@ -19,18 +18,6 @@ PACKAGES = """
     tpm2-tools tpm-udev libtss2-tcti-device0 libtss2-tcti-swtpm0
     libtpms0 libprotobuf-lite32 libsqlite3-0 libseccomp2 libcap-ng0 libspdlog1.10 libfmt9 libssl3 libsystemd0
     libboost-system1.74.0
-""".split()
-
-# Nothing in a TCG machine drives these, and a small disk is quick to copy for each scenario.
-LEFT_OUT = """
-    /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/info/*
-    /lib/modules/*/kernel/sound/*
-    /lib/modules/*/kernel/drivers/gpu/* /lib/modules/*/kernel/drivers/media/*
-    /lib/modules/*/kernel/drivers/net/[!tvx]* /lib/modules/*/kernel/drivers/infiniband/*
-    /lib/modules/*/kernel/drivers/iio/* /lib/modules/*/kernel/drivers/staging/*
-    /lib/modules/*/kernel/drivers/scsi/* /lib/modules/*/kernel/drivers/usb/*
-    /lib/modules/*/kernel/drivers/input/* /lib/modules/*/kernel/drivers/hwmon/*
-    /lib/modules/*/kernel/drivers/ata/* /lib/modules/*/kernel/drivers/mtd/* /lib/modules/*/kernel/drivers/hid/*
 """.split()
 
 # All that the dom0 needs to find its disk.
@@ -73,26 +60,16 @@ def debian_tree() -> Path:
 
 
 def _tree_key() -> str:
-    return cache.key_of(" ".join(PACKAGES), " ".join(LEFT_OUT), sources.RELEASE, INITRD_MODULES)
+    return cache.key_of(" ".join(PACKAGES), " ".join(debiantree.LEFT_OUT), sources.RELEASE, INITRD_MODULES)
 
 
 def _build_tree(directory: Path) -> None:
     """Makes tree.tar: the packages as installed, nothing of the lab's own yet."""
-    log = directory / "mmdebstrap.log"
-    command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(PACKAGES)}"]
-    command += [f"--aptopt={option}" for option in sources.apt_options()]
-    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-    command += [
-        "--essential-hook=mkdir -p $1/etc/initramfs-tools/conf.d",
-        '--essential-hook=echo MODULES=list > "$1/etc/initramfs-tools/conf.d/lab"',
-        f'--essential-hook=printf "{INITRD_MODULES}" > "$1/etc/initramfs-tools/modules"',
-        sources.RELEASE, str(directory / "tree.tar"), "-"]
-    with timed("installing Debian and Xen into a tree (once; some minutes)"), open(log, "w", encoding="utf-8") as out:
-        done = subprocess.run(command, input="\n".join(sources.deb_lines()) + "\n", text=True, stdout=out,
-                              stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0:
-        tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
-        raise RuntimeError(f"mmdebstrap failed:\n{tail}")
+    with timed("installing Debian and Xen into a tree (once; some minutes)"):
+        debiantree.make(PACKAGES, directory, [
+            "--essential-hook=mkdir -p $1/etc/initramfs-tools/conf.d",
+            '--essential-hook=echo MODULES=list > "$1/etc/initramfs-tools/conf.d/lab"',
+            f'--essential-hook=printf "{INITRD_MODULES}" > "$1/etc/initramfs-tools/modules"'])
 
 
 def _build_image(tree_tar: Path, directory: Path) -> None:
@@ -106,7 +83,7 @@ def _build_image(tree_tar: Path, directory: Path) -> None:
     guests.mkdir(parents=True)
     shutil.copy(directory / "vmlinux", guests / "vmlinux")
     guestimage.build(root, directory / "guest", guests / "initrd")
-    _make_disk(root, directory / "disk.img")
+    debiantree.make_disk(root, directory / "disk.img", DISK_MIB)
     shutil.rmtree(root)
     shutil.rmtree(directory / "guest")
 
@@ -115,17 +92,8 @@ def _take_boot_files(boot: Path, directory: Path) -> None:
     """Copies out what QEMU loads. Xen takes a multiboot ELF; the kernel is unpacked here because to unpack
     xz in an emulated machine costs every boot, and every guest, several seconds."""
     (directory / "xen.elf").write_bytes(gzip.decompress(next(boot.glob("xen-*-amd64.gz")).read_bytes()))
-    (directory / "vmlinux").write_bytes(_unpack_bzimage(next(boot.glob("vmlinuz-*")).read_bytes()))
+    (directory / "vmlinux").write_bytes(debiantree.unpack_kernel(next(boot.glob("vmlinuz-*")).read_bytes()))
     shutil.copy(next(boot.glob("initrd.img-*")), directory / "initrd.img")
-
-
-def _unpack_bzimage(image: bytes) -> bytes:
-    """Returns the ELF kernel inside a bzImage compressed with xz, as Debian's are."""
-    start = image.index(b"\xfd7zXZ\x00")
-    kernel = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(image[start:])
-    if not kernel.startswith(b"\x7fELF"):
-        raise RuntimeError("the kernel inside vmlinuz is not an ELF file")
-    return kernel
 
 
 def _configure(root: Path) -> None:
@@ -139,9 +107,3 @@ def _configure(root: Path) -> None:
     subprocess.run(["chroot", root, "passwd", "-d", "root"], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
     subprocess.run(["chroot", root, "systemctl", "--quiet", "mask", *MASKED], check=True)
-
-
-def _make_disk(root: Path, disk: Path) -> None:
-    with open(disk, "wb") as image:
-        image.truncate(DISK_MIB << 20)
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", root, disk], check=True)

@@ -21,11 +21,15 @@ class GuestConfig:
     memory_mib: int = 192
     ramdisk: str = "/srv/lab/initrd"
     on_crash: str = "destroy"  # and when a watchdog bites
+    kernel: str = "/srv/lab/vmlinux"
+    arguments: str = ""  # of the kernel, besides its console
+    disks: tuple[str, ...] = ()  # of the dom0: the guest's xvda and on
 
     def text(self) -> str:
         """Returns it as xl reads it."""
+        disks = ", ".join(f'"phy:{disk},xvd{"abcdef"[number]},w"' for number, disk in enumerate(self.disks))
         return (f'name="{self.name}"\ntype="{self.kind}"\nmemory={self.memory_mib}\nvcpus=1\n'
-                f'kernel="/srv/lab/vmlinux"\nramdisk="{self.ramdisk}"\nextra="console=hvc0"\n'
+                f'kernel="{self.kernel}"\nramdisk="{self.ramdisk}"\nextra="console=hvc0 {self.arguments}"\ndisk=[{disks}]\n'
                 f'on_reboot="restart"\non_crash="{self.on_crash}"\non_watchdog="{self.on_crash}"\n{self.vtpm}\n')
 
 

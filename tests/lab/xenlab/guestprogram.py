@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import cache
+from . import cache, guestmodule
 from .lab import Lab
 from .say import timed
 
@@ -46,31 +46,14 @@ def _build() -> Path:
     with timed(f"building {PROGRAM}"):
         subprocess.run([TREE / "tests/deps"], check=True, stdout=subprocess.DEVNULL)
         for command in (configure, build):
-            _run(command, f"{PROGRAM} could not be built")
+            guestmodule.run(command, f"{PROGRAM} could not be built")
     return directory / "tests/lab/cheat" / PROGRAM
 
 
 def _module(kernel: str) -> Path:
-    """The module for a guest's kernel, which is the dom0's. Kept, for apt has that kernel's headers only for some time."""
     source = TREE / "tests/lab/cheat/module"
 
-    def build(directory: Path) -> None:
-        headers = Path(f"/usr/src/linux-headers-{kernel}")
-        install = ["apt-get", "-qy", "install", "--no-install-recommends", headers.name, "make"]
-        with timed(f"building {MODULE} for {kernel}"):
-            if not headers.is_dir():
-                subprocess.run(["apt-get", "-qq", "update"], stdout=subprocess.DEVNULL, check=False)
-                _run(install, f"{headers.name} is not to be had; if apt has a newer kernel only, then remove {cache.root()}/"
-                              "tree-*, and the lab is built with that one")
-            shutil.copytree(source, directory / "source")
-            _run(["make", "-C", headers, f"M={directory}/source", "modules"], f"{MODULE} could not be built")
-        shutil.move(directory / f"source/{MODULE}.ko", directory)
-        shutil.rmtree(directory / "source")
+    def put_source(directory: Path) -> None:
+        shutil.copytree(source, directory, dirs_exist_ok=True)
 
-    return cache.get("module", cache.key_of(kernel, source), build) / f"{MODULE}.ko"
-
-
-def _run(command: list[str | Path], otherwise: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{otherwise}:\n{done.stdout[-3000:]}")
+    return guestmodule.module(MODULE, kernel, cache.key_of(source), put_source)

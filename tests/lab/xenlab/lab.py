@@ -39,6 +39,7 @@ class Lab:
         self.disk = disk
         self.chip = chip
         self.directory = directory
+        self.more_disks: list[Path] = []  # /dev/vdb and on; attached at the next boot
         self.guests: list[Guest] = []
         self.neighbours: list[Lab] = []
         self._machine: Machine | None = None
@@ -72,7 +73,7 @@ class Lab:
         if lossy:
             self._write_log = self.directory / "writes.log"
             powercut.begin(self.disk, self._write_log)
-        self._machine = Machine(self.image, self.disk, chip, self._runtime, self._write_log, cpus)
+        self._machine = Machine(self.image, [self.disk, *self.more_disks], chip, self._runtime, self._write_log, cpus)
         self._agent = Agent(self._machine.agent_socket)
 
     def _comes_up(self) -> bool:

@@ -13,14 +13,19 @@ DOM0_MIB = 1024
 class Machine:
     """The machine while it is switched on."""
 
-    def __init__(self, image: Dom0Image, disk: Path, chip: Chip | None, directory: Path,
+    def __init__(self, image: Dom0Image, disks: list[Path], chip: Chip | None, directory: Path,
                  write_log: Path | None, cpus: int) -> None:
-        """Switches on. `directory` gets sockets and logs; its path must be short (a socket's name is limited)."""
+        """Switches on. `directory` gets sockets and logs; its path must be short (a socket's name is limited).
+
+        write_log: gets what is written to the first disk, which is the dom0's.
+        """
         self.console_log = directory / "console.log"
         self.console_socket = directory / "console"
         self.agent_socket = directory / "agent"
         self._chip_process: Process | None = None
-        arguments = _machine_arguments(image, cpus) + _disk_arguments(disk, write_log) + self._port_arguments()
+        arguments = _machine_arguments(image, cpus) + self._port_arguments()
+        for number, disk in enumerate(disks):
+            arguments += _disk_arguments(f"disk{number}", disk, write_log if number == 0 else None)
         if chip is not None:
             self._chip_process = chip.power_on(directory / "chip", directory / "swtpm.log")
             arguments += ["-chardev", f"socket,id=chip,path={directory / 'chip'}",
@@ -81,13 +86,13 @@ def _machine_arguments(image: Dom0Image, cpus: int) -> list[str]:
             "-device", "virtio-rng-pci"]
 
 
-def _disk_arguments(disk: Path, write_log: Path | None) -> list[str]:
-    """Attaches the disk; flushes reach the file system, so what the guest has synced outlives a killed QEMU."""
-    arguments = ["-blockdev", f"driver=file,node-name=file,filename={disk},discard=unmap",
-                 "-blockdev", "driver=raw,node-name=disk,file=file"]
-    top = "disk"
+def _disk_arguments(name: str, disk: Path, write_log: Path | None) -> list[str]:
+    """Attaches a disk; flushes reach the file system, so what the guest has synced outlives a killed QEMU."""
+    arguments = ["-blockdev", f"driver=file,node-name={name}-file,filename={disk},discard=unmap",
+                 "-blockdev", f"driver=raw,node-name={name},file={name}-file"]
+    top = name
     if write_log is not None:
         arguments += ["-blockdev", f"driver=file,node-name=log,filename={write_log}",
-                      "-blockdev", "driver=blklogwrites,node-name=logged,file=disk,log=log"]
+                      "-blockdev", f"driver=blklogwrites,node-name=logged,file={name},log=log"]
         top = "logged"
     return arguments + ["-device", f"virtio-blk-pci,drive={top}"]

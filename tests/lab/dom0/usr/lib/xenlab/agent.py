@@ -91,7 +91,9 @@ def main() -> None:
     send(port, {"id": 0})
     with os.fdopen(port, "rb", closefd=False) as lines:
         for line in lines:
-            threading.Thread(target=answer, args=(port, json.loads(line)), daemon=True).start()
+            request = json.loads(line)
+            if request["op"] != "nudge":  # which is there to be heard
+                threading.Thread(target=answer, args=(port, request), daemon=True).start()
 
 
 if __name__ == "__main__":
