@@ -18,7 +18,7 @@ struct Output {
 
 struct CreateOptions {
     std::string name;
-    std::string tpm = "1.2";
+    std::string tpm = "2.0";
     std::string uuid;   // empty: a random one
     std::string group;  // a name or a uuid; empty: the default group
     bool sync = false;

@@ -13,7 +13,7 @@ from frames import MAX_BLOB, PERMANENT, SAVED, VOLATILE
 class EngineChannel(rig.RigTest):
     def setUp(self):
         super().setUp()
-        self.web1 = self.create("web1")
+        self.web1 = self.create("web1", "--tpm", "1.2")
         self.holder = self.hold(self.web1)
         self.engine = self.attach(self.holder)
 

@@ -28,7 +28,7 @@ class Commands(rig.RigTest):
         self.assertEqual(made["sequence"], 0)
         self.assertIsNone(made["committed"])
         self.assertFalse(made["in_use"])
-        self.assertEqual(self.json("create", "--name", "web2")["tpm"], "1.2")
+        self.assertEqual(self.json("create", "--name", "web2")["tpm"], "2.0")
 
     def test_create_takes_no_name_or_uuid_twice(self):
         self.create("web1", "--uuid", NO_UUID)

@@ -110,7 +110,7 @@ def _install(lab: Lab, story: Transcript, deb: Path) -> None:
 def _create(story: Transcript) -> str:
     story.chapter("The host is made ready, and a guest's TPM is made")
     story.dom0("vtpmctl setup --recovery-out /root/xen-vtpm-recovery", timeout=600)
-    line = story.dom0("vtpmctl create --name web1")
+    line = story.dom0("vtpmctl create --name web1 --tpm 1.2")
     expect_in('vtpm=["backend=0,uuid=', line, "what vtpmctl create printed")
     story.note("That line goes into the guest's file, /etc/xen/web1.cfg.")
     story.dom0("vtpmctl list")

@@ -19,7 +19,7 @@ from .say import say, timed
 
 LEAVE = 0x1C  # Ctrl-\, so that Ctrl-] stays what leaves a guest's console
 HELP = """
-You are root in the dom0 of a Xen 4.17. The host's chip is /dev/tpm0. Guests: vtpmctl create --name web1, put the line
+You are root in the dom0 of a Xen 4.17. The host's chip is /dev/tpm0. Guests: vtpmctl create --name web1 --tpm 1.2, put the line
 that it prints into /root/pv.cfg (or pvh.cfg), xl create /root/pv.cfg, xl console pv (type sh for a
 shell there; Ctrl-] leaves it).
 Leave the lab with Ctrl-\\ or 'poweroff'; its disk and its chip are thrown away.
