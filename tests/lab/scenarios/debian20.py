@@ -7,7 +7,7 @@ from xenlab.expect import expect, expect_equal
 from xenlab.guest import Guest, GuestConfig
 from xenlab.lab import Lab, copy_disk
 from xenlab.product import find_deb
-from xenlab.say import step
+from xenlab.say import say, step, timed
 
 NEEDS_PRODUCT = True
 OWN_HOST = True
@@ -77,7 +77,8 @@ def _boot(lab: Lab, instance: vtpm.Instance, initrd: str, arguments: str = "") -
                          arguments=f"root=/dev/xvda ro quiet systemd.show_status=0 {arguments}",
                          disks=("/dev/vdb", "/dev/vdc", "/dev/vdd"))
     guest = lab.start_guest(config)
-    guest.wait_ready(BOOTS_S)
+    with timed("booting the guest"):
+        guest.wait_ready(BOOTS_S)
     return guest
 
 
@@ -89,6 +90,14 @@ def _expect_whole_tpm(guest: Guest) -> None:
     expect_equal(guest.check("pidof vtpm-front"), guest.check("systemctl show --value -p MainPID vtpm-front@vtpm-0"),
                  "processes of vtpm-front, and the unit's")
     expect_equal(guest.check("systemctl --failed --no-legend"), "", "failed units of the guest")
+    _tell_boot(guest)
+
+
+def _tell_boot(guest: Guest) -> None:
+    """Where the time of a boot went, for whoever wonders."""
+    say(guest.check("systemd-analyze time; systemd-analyze critical-chain --no-pager | head -n 20; "
+                    "systemd-analyze blame --no-pager | head -n 10; journalctl -b --no-pager -o short-monotonic | "
+                    "grep -i -e 'dracut-initqueue.*Warning' -e 'timed out' -e 'Switching root' -e 'vtpm-front' || true", 300))
 
 
 def _enrol(guest: Guest) -> None:
