@@ -164,30 +164,22 @@ bool take_key(const std::string& option, const std::string& text) {
     return true;
 }
 
+void take(const Settings& settings, const std::string& key, std::string& into) {
+    if (const auto found = settings.find(key); found != settings.end())
+        into = found->second;
+}
+
 void take_places(const Words& words, Options& options) {
-    if (!words.log.empty()) {
-        const auto log =
-            settings_of("--log", words.log, {"file", "fd", "level", "prefix", "truncate"});
-        if (const auto file = log.find("file"); file != log.end())
-            options.log_file = file->second;
-        options.log_descriptor = number_in("--log", log, "fd");
-    }
-    if (!words.pid.empty()) {
-        const auto pid = settings_of("--pid", words.pid, {"file", "fd"});
-        if (const auto file = pid.find("file"); file != pid.end())
-            options.pid_file = file->second;
-        options.pid_descriptor = number_in("--pid", pid, "fd");
-    }
-    if (!words.own.empty()) {
-        const auto own = settings_of("--xen-vtpm", words.own, {"manager", "engine", "run-dir"});
-        const auto take = [&](const char* key, std::string& into) {
-            if (const auto found = own.find(key); found != own.end())
-                into = found->second;
-        };
-        take("manager", options.manager);
-        take("engine", options.engine);
-        take("run-dir", options.run_dir);
-    }
+    const auto log = settings_of("--log", words.log, {"file", "fd", "level", "prefix", "truncate"});
+    take(log, "file", options.log_file);
+    options.log_descriptor = number_in("--log", log, "fd");
+    const auto pid = settings_of("--pid", words.pid, {"file", "fd"});
+    take(pid, "file", options.pid_file);
+    options.pid_descriptor = number_in("--pid", pid, "fd");
+    const auto own = settings_of("--xen-vtpm", words.own, {"manager", "engine", "run-dir"});
+    take(own, "manager", options.manager);
+    take(own, "engine", options.engine);
+    take(own, "run-dir", options.run_dir);
 }
 
 Options options_from(const Words& words) {
@@ -205,9 +197,10 @@ Options options_from(const Words& words) {
     take_flags(words, options);
     if (!words.runas.empty() && words.runas != "root" && words.runas != "0")
         wrong("--runas", "it has to be root; the TPM itself has a uid of its own");
+    take_places(words, options);
+    // Last: what is refused removes no key.
     options.server.has_key = take_key("--key", words.key);
     options.server.has_migration_key = take_key("--migration-key", words.migration_key);
-    take_places(words, options);
     return options;
 }
 

@@ -99,6 +99,9 @@ class CommandLine(f.FrontTest):
         (self.state / "tpm2-00.permall").rename(pending)
         self.set_up("--tpm2")
         self.assertEqual(len(self.json("list")), 1)
+        pending.write_bytes((self.state / "tpm2-00.permall").read_bytes())
+        self.set_up("--tpm2", "--not-overwrite")
+        self.assertFalse(pending.exists())
         uuid = "99999999-8888-4777-8666-555555555555"
         (self.state / "tpm2-00.permall").unlink()
         pending.write_text(f"xen-vtpm-instance {uuid}\n")
@@ -239,6 +242,13 @@ class CommandLine(f.FrontTest):
         data = self.data_of(self.peer())
         self.assertEqual(f.pcr_value(data.transmit(f.pcr_read(10))), value)
         self.assertFalse((self.state / "tpm2-00.volatilestate").exists())
+
+    def test_what_is_refused_removes_no_key(self):
+        self.set_up("--tpm2")
+        key = self.directory / "key"
+        key.write_text("ab" * 32)
+        self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2", "--key", f"file={key},remove", "--pid", "nonsense")
+        self.assertTrue(key.exists())
 
     def test_version_of_the_tpm(self):
         self.set_up()
