@@ -9,7 +9,7 @@ import unittest
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from totals import totals
+from totals import failures, totals
 
 HERE = Path(__file__).parent
 
@@ -218,6 +218,14 @@ class Totals(unittest.TestCase):
         document = ElementTree.fromstring(f"<testsuite>{cases}</testsuite>")
         self.assertEqual(totals(document), (3, 2, 2))
         self.assertEqual(totals(ElementTree.fromstring("<testsuite/>")), (0, 0, 0))
+
+    def test_the_failed_assertion_is_shown_wherever_it_stands(self):
+        output = [f"line {number}" for number in range(200)]
+        output[50] = "x_test.cpp:7: FAILED:"
+        document = ElementTree.fromstring('<testsuite><testcase name="x" status="fail"><system-out>'
+                                          + "\n".join(output) + "</system-out></testcase></testsuite>")
+        shown = "\n".join(failures(document)).splitlines()
+        self.assertEqual(shown, ["---- x", "   ...", *output[38:61], "   ...", *output[160:]])
 
 
 if __name__ == "__main__":

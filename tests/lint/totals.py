@@ -2,7 +2,8 @@
 """Reads a file that ctest --output-junit wrote.
 
   totals.py FILE               prints "PASSED FAILED SKIPPED"
-  totals.py --failures FILE    prints the last lines of each failed test's output
+  totals.py --failures FILE    prints, of each failed test's output, what Catch2 says of the first failed
+                               assertions, and the last lines
 
 A test that could not run (no such program, a fixture that failed) has failed, whatever the file's own
 totals say; skipped are those that said so themselves, and those that are disabled.
@@ -12,6 +13,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 LAST_LINES = 40
+# Above Catch2's "FAILED:" are the names of the test and its sections, below it the assertion.
+LINES_ABOVE, LINES_BELOW, ASSERTIONS = 12, 10, 3
 
 
 def verdict(case):
@@ -31,11 +34,25 @@ def totals(root):
     return tuple(verdicts.count(which) for which in ("passed", "failed", "skipped"))
 
 
+def excerpts(lines):
+    """The numbers of the lines to show."""
+    asserted = [number for number, line in enumerate(lines) if line.endswith("FAILED:")][:ASSERTIONS]
+    for number in range(len(lines)):
+        if number >= len(lines) - LAST_LINES or any(-LINES_ABOVE <= number - at <= LINES_BELOW for at in asserted):
+            yield number
+
+
 def failures(root):
     for case in root.iter("testcase"):
         if verdict(case) == "failed":
+            yield f"---- {case.get('name')}"
             lines = (case.findtext("system-out") or "").strip().splitlines()
-            yield "\n".join([f"---- {case.get('name')}", *lines[-LAST_LINES:]])
+            before = -1
+            for number in excerpts(lines):
+                if number != before + 1:
+                    yield "   ..."
+                yield lines[number]
+                before = number
 
 
 if __name__ == "__main__":
