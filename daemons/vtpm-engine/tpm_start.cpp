@@ -8,7 +8,8 @@
 namespace vtpm::engine_program {
 
 Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Version version,
-                             const wire::proto::PowerOn& order, SecretBytes volatile_state) {
+                             const wire::proto::PowerOn& order, SecretBytes volatile_state,
+                             const std::function<Result<void>()>& on_loaded) {
     const auto begin = std::chrono::steady_clock::now();
     VTPM_TRY(auto loaded, state.load());
     const bool manufacture = loaded.sequence == 0;
@@ -24,6 +25,8 @@ Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Versi
     if (!order.resume() && !volatile_state.empty()) {
         VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
     }
+    if (on_loaded)
+        VTPM_CHECK(on_loaded());
     engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(volatile_state),
                           std::move(loaded.seed)};
     start.has_firmware = order.has_firmware();

@@ -2,6 +2,8 @@
 // before its guest hears of it.
 #pragma once
 
+#include <functional>
+
 #include "state_client.h"
 #include "vtpm/engine/engine.h"
 #include "vtpm/wire/messages.pb.h"
@@ -13,8 +15,10 @@ struct StartedTpm {
     tpm::CommandPolicy policy;
 };
 
-// `volatile_state`: to go on with; with order.resume() it comes from the vault instead.
+// `volatile_state`: to go on with; with order.resume() it comes from the vault instead. `loaded` is
+// called once the state is there, and before libtpms gets it; its error is this one's.
 Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Version version,
-                             const wire::proto::PowerOn& order, SecretBytes volatile_state);
+                             const wire::proto::PowerOn& order, SecretBytes volatile_state,
+                             const std::function<Result<void>()>& loaded = {});
 
 }  // namespace vtpm::engine_program

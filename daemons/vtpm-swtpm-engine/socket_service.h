@@ -36,7 +36,8 @@ class SocketService {
     Result<void> obey();
     Result<void> obey_platform(const wire::proto::Order& order, ByteView payload);
     Result<void> power_on(const wire::proto::PowerOn& order);
-    Result<wire::proto::Ready> start(const wire::proto::PowerOn& order);
+    // `told`: the order was answered on the way.
+    Result<wire::proto::Ready> start(const wire::proto::PowerOn& order, bool& told);
     void answer_with(std::unique_ptr<engine::Engine> tpm, tpm::CommandPolicy policy);
     std::optional<Fd> await_channel();
     Result<void> suspend(const wire::proto::Suspend& order);

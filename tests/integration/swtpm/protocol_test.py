@@ -55,6 +55,39 @@ class Protocol(f.FrontTest):
         self.assertEqual(data.code(f.STARTUP_12), 0)
         self.assertEqual(data.transmit(f.PCR_READ_12)[-20:], bytes(20))
 
+    def test_init_does_not_wait_for_a_1_2(self):
+        """Its self test makes an RSA key; a new one makes two more."""
+        front = self.front(self.create("old", "--tpm", "1.2"))
+        control = self.control(front)
+        data = control.data()
+        begin = time.monotonic()
+        self.assertEqual(control.init(), SUCCESS, front.text())
+        ready = time.monotonic()
+        self.assertEqual(data.code(f.STARTUP_12), 0)
+        self.assertLess(ready - begin, time.monotonic() - ready)
+
+    def test_1_2_that_libtpms_does_not_take(self):
+        """INIT is answered before; the TPM has failed then, and what is stored stays what it is."""
+        junk = self.directory / "junk"
+        junk.mkdir()
+        state = struct.pack(">HH", 1, 0x22) + b"\x5a" * 600
+        (junk / "tpm-00.permall").write_bytes(
+            struct.pack(">BBHHIHI", 2, 1, 10, 0, 16 + len(state), 1, len(state)) + state)
+        self.ctl("import-swtpm", junk, "--name", "junk")
+        front = self.front("junk")
+        control = self.control(front)
+        for _ in range(2):
+            data = control.data()
+            self.assertEqual(control.init(), SUCCESS, front.text())
+            with self.assertRaises((EOFError, ConnectionError)):
+                data.transmit(f.STARTUP_12)
+            data.close()
+            data = control.data()
+            self.assertEqual(data.code(f.STARTUP_12), f.FAIL)
+            data.close()
+        self.assertIn("starting the TPM from its state", front.text())
+        self.assertEqual(self.json("show", "junk")["sequence"], 1)
+
     def test_reset_is_a_power_cycle(self):
         front = self.front(self.create("web1", "--tpm", "2.0"))
         control, data = self.machine(front)
