@@ -31,7 +31,7 @@ install(FILES systemd/xen-vtpm.tmpfiles RENAME xen-vtpm.conf DESTINATION ${VTPM_
 install(FILES config/70-xen-vtpm.rules DESTINATION ${VTPM_UDEV_DIR}/rules.d)
 
 # Of guests: the package xen-vtpm-guest.
-install(FILES systemd/vtpm-front@.service DESTINATION ${VTPM_UNIT_DIR})
+install(FILES systemd/vtpm-front@.service systemd/vtpm-front-initrd@.service DESTINATION ${VTPM_UNIT_DIR})
 install(FILES config/guest/70-xen-vtpm-guest.rules DESTINATION ${VTPM_UDEV_DIR}/rules.d)
 # Where udev is, there is kmod's directory.
 install(FILES config/guest/xen-vtpm-guest.conf DESTINATION ${VTPM_UDEV_DIR}/../modprobe.d)
@@ -39,8 +39,9 @@ install(PROGRAMS config/guest/initramfs-hook RENAME vtpm-front
     DESTINATION ${CMAKE_INSTALL_DATADIR}/initramfs-tools/hooks)
 install(PROGRAMS config/guest/initramfs-script RENAME vtpm-front
     DESTINATION ${CMAKE_INSTALL_DATADIR}/initramfs-tools/scripts/init-premount)
-install(PROGRAMS config/guest/dracut-module-setup.sh RENAME module-setup.sh
-    DESTINATION ${CMAKE_INSTALL_PREFIX}/lib/dracut/modules.d/91vtpm-front)
+set(dracut_module ${CMAKE_INSTALL_PREFIX}/lib/dracut/modules.d/91vtpm-front)
+install(PROGRAMS config/guest/dracut-module-setup.sh RENAME module-setup.sh DESTINATION ${dracut_module})
+install(FILES config/guest/70-xen-vtpm-guest-initrd.rules DESTINATION ${dracut_module})
 
 install(FILES config/vtpmmgrd.toml DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/xen-vtpm)
 install(FILES config/needrestart.conf RENAME xen-vtpm.conf

@@ -1,6 +1,6 @@
 #!/bin/bash
-# For dracut: vtpm-front in an initramfs with systemd, where udev starts it as in the real root. It
-# goes on across the switch to it (main() of vtpm-front says how).
+# For dracut: vtpm-front in an initramfs with systemd, where udev starts it by a unit of its own. The
+# process goes on in the real root, until vtpm-front@.service takes the TPM over.
 
 check() {
     require_binaries vtpm-front || return 1
@@ -18,8 +18,8 @@ installkernel() {
 
 install() {
     inst_multiple vtpm-front modprobe
-    inst_multiple -o "${systemdsystemunitdir:?}/vtpm-front@.service" \
-        "$systemdsystemunitdir/modprobe@.service" \
+    inst_multiple "${systemdsystemunitdir:?}/vtpm-front-initrd@.service"
+    inst_simple "${moddir:?}/70-xen-vtpm-guest-initrd.rules" "${udevdir:?}/rules.d/70-xen-vtpm-guest-initrd.rules"
+    inst_multiple -o "$systemdsystemunitdir/modprobe@.service" \
         /usr/lib/modprobe.d/xen-vtpm-guest.conf /lib/modprobe.d/xen-vtpm-guest.conf
-    inst_rules 70-xen-vtpm-guest.rules
 }

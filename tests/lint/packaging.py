@@ -17,7 +17,8 @@ from tree import files, report
 # systemd's own measure of how much of the system a service can reach, 0 to 10. vtpmd is root and
 # makes namespaces for engines; the others need next to nothing.
 MAX_EXPOSURE = {"vtpmmgrd.service": 1.0, "vtpmd@.service": 3.0,
-                "vtpm-swtpm@.service": 3.0, "vtpm-front@.service": 4.5, "vtpm-coldplug.service": 2.0}
+                "vtpm-swtpm@.service": 3.0, "vtpm-front@.service": 4.5, "vtpm-front-initrd@.service": 4.5,
+                "vtpm-coldplug.service": 2.0}
 SHELL = re.compile(rb"#!\s*/(usr/)?bin/(env )?(ba|da)?sh\b")
 
 

@@ -32,6 +32,7 @@ def run(lab: Lab) -> None:
     _make_keys(guest)
     _use_keys(guest)
     _refused_after_measurement(guest)
+    _started_anew(guest)
     _end(guest)
     guest = _boot(lab, instance, "dracut", f"rd.luks.name={UUIDS['systemd']}=systemd "
                                            f"rd.luks.options={UUIDS['systemd']}=tpm2-device=auto,headless=true")
@@ -149,6 +150,12 @@ def _refused_after_measurement(guest: Guest) -> None:
     expect(guest.sh(f"{ENVIRONMENT} {ATTACH}", 300)[0] not in (0, 124, 125), "systemd opened it")
     expect(guest.sh(f"{ENVIRONMENT} clevis luks unlock -d /dev/xvdc -n clevis", 300)[0] not in (0, 124, 125), "clevis opened it")
     guest.check("! ls /dev/mapper/systemd /dev/mapper/clevis")
+
+
+def _started_anew(guest: Guest) -> None:
+    step("the unit is stopped and started, as where no initramfs has made the TPM")
+    guest.check("systemctl stop vtpm-front@vtpm-0; ! ls /dev/tpm0; timeout 60 systemctl start vtpm-front@vtpm-0")
+    guest.check("tpm2_getrandom -T device:/dev/tpmrm0 --hex 8")
 
 
 def _expect_opened_by_dracut(guest: Guest) -> None:
