@@ -14,6 +14,7 @@
 #include <string>
 
 #include "callbacks.h"
+#include "profile.h"
 #include "vtpm/engine/state_shelf.h"
 #include "vtpm/tpm/message.h"
 
@@ -67,6 +68,7 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     if (!cold) {
         start.blobs.push_back({StateKind::volatile_state, std::move(start.volatile_state)});
     }
+    const std::string format = explain_format(start.blobs);
     shelf_->fill(std::move(start.blobs),
                  start.manufacture ? StateShelf::Absence::new_tpm : StateShelf::Absence::broken);
     const auto wanted =
@@ -74,11 +76,14 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
     if (const auto chosen = TPMLIB_ChooseTPMVersion(wanted); chosen != TPM_SUCCESS) {
         return fail(Errc::unsupported, libtpms_says("choosing the TPM version", chosen));
     }
+    if (start.manufacture && version_ == tpm::Version::v2_0)
+        VTPM_CHECK(choose_oldest_profile());
     TPMLIB_SetBufferSize(start.buffer_size, nullptr, nullptr);
     VTPM_CHECK(register_callbacks(*shelf_));
     initialised_ = true;  // even if it fails: it holds on to the version until it is terminated
     if (const auto started = TPMLIB_MainInit(); started != TPM_SUCCESS) {
-        return fail(Errc::corrupt, libtpms_says("starting the TPM from its state", started));
+        return fail(Errc::corrupt,
+                    libtpms_says("starting the TPM from its state", started) + format);
     }
     running_ = true;
     // libtpms never deletes it for 2.0; left on the shelf, the next start would resume from it.

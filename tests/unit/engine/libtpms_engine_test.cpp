@@ -1,5 +1,8 @@
 #include "vtpm/engine/libtpms_engine.h"
 
+#include <libtpms/tpm_error.h>
+#include <libtpms/tpm_types.h>
+
 #include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -7,6 +10,15 @@
 
 #include "fakes/tpm_commands.h"
 #include "vtpm/tpm/message.h"
+
+// In the place of a newer libtpms's: the program's own is found first.
+namespace {
+std::vector<std::string> profiles;
+}  // namespace
+extern "C" TPM_RESULT TPMLIB_SetProfile(const char* profile) {
+    profiles.emplace_back(profile == nullptr ? "null" : profile);
+    return TPM_SUCCESS;
+}
 
 using namespace vtpm;
 using engine::LibtpmsEngine;
@@ -122,6 +134,34 @@ TEST_CASE("state that is missing or damaged never becomes a new TPM") {
     }
     CHECK(tpm.take_changes().empty());
     CHECK(run(tpm, v20::pcr_read(16)).size == 10);
+}
+
+TEST_CASE("a new 2.0 TPM has the profile that an old libtpms can read, if there are profiles") {
+    profiles.clear();
+    std::vector<StateBlob> state;
+    {
+        LibtpmsEngine tpm;
+        power_on(tpm, fresh(Version::v2_0));
+        CHECK(profiles == std::vector<std::string>{"null"});
+        state = tpm.take_changes();
+    }
+    {
+        LibtpmsEngine tpm;
+        power_on(tpm, with(Version::v2_0, std::move(state)));
+    }
+    LibtpmsEngine tpm;
+    power_on(tpm, fresh(Version::v1_2));  // whose libtpms refuses every profile
+    CHECK(profiles.size() == 1);
+}
+
+TEST_CASE("a state of a format that libtpms does not know is refused by its number") {
+    LibtpmsEngine tpm;
+    std::vector<StateBlob> state;
+    const Bytes newer = ByteWriter().u16(9).u32(0xAB364723).u16(8).bytes(Bytes(600, 0x5A)).take();
+    state.push_back({StateKind::permanent, SecretBytes::copy_of(newer)});
+    const auto on = tpm.power_on(with(Version::v2_0, std::move(state)));
+    REQUIRE_FALSE(on);
+    CHECK(on.error().context.find("of format 9, for a libtpms that knows 8") != std::string::npos);
 }
 
 TEST_CASE("a 1.2 TPM has an endorsement key and extends its PCRs") {
