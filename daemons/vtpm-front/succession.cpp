@@ -1,6 +1,5 @@
 #include "succession.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,8 +26,9 @@ Result<sockaddr_un> address_of(const std::string& path) {
     return address;
 }
 
+// Non-blocking: a connect() would wait without end for a holder that takes nobody any more.
 Result<Fd> new_socket() {
-    Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket.valid())
         return fail_errno("socket", errno);
     return socket;
@@ -39,6 +39,8 @@ Result<bool> connected(const Fd& socket, const sockaddr_un& address) {
         return true;
     if (errno == ENOENT || errno == ECONNREFUSED)
         return false;
+    if (errno == EAGAIN)
+        return fail(Errc::in_use, "others wait for the vtpm-front that serves this device");
     return fail_errno("connect", errno);
 }
 
@@ -73,7 +75,7 @@ Result<Testator> Testator::listen(const std::string& path) {
     VTPM_TRY(Fd listener, new_socket());
     if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
         return fail_errno(path, errno);
-    if (::listen(listener.get(), 1) != 0 || ::fcntl(listener.get(), F_SETFL, O_NONBLOCK) != 0)
+    if (::listen(listener.get(), 1) != 0)
         return fail_errno(path, errno);
     return Testator(std::move(listener));
 }

@@ -290,3 +290,16 @@ TEST_CASE("nobody to inherit from is no error") {
     CHECK_FALSE(*inherit(path, patience));
     CHECK(inherit(std::string(200, 'x'), patience).error().code == Errc::invalid_argument);
 }
+
+TEST_CASE("an heir does not queue without end behind others") {
+    const fakes::TemporaryDirectory directory;
+    const std::string path = directory.path() / "vtpm-0.sock";
+    const auto holder = Testator::listen(path);
+    REQUIRE(holder);
+    std::vector<Fd> others;
+    for (int i = 0; i < 2; ++i)
+        REQUIRE(others.emplace_back(fakes::connect_to(path)).valid());
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK(inherit(path, patience).error().code == Errc::in_use);
+    CHECK(std::chrono::steady_clock::now() - begin < patience);
+}
