@@ -25,7 +25,7 @@ Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Versi
     if (!order.resume() && !volatile_state.empty()) {
         VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
     }
-    if (on_loaded)
+    if (on_loaded && !manufacture && !put_by)
         VTPM_CHECK(on_loaded());
     engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(volatile_state),
                           std::move(loaded.seed)};

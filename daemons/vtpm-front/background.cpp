@@ -1,6 +1,8 @@
 #include "background.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +31,7 @@ Result<Background> Background::enter() {
     const Fd from_child(ends[0]);
     Background background;
     background.parent_ = Fd(ends[1]);
+    const pid_t parent = ::getpid();
     const pid_t child = ::fork();
     if (child < 0)
         return fail_errno("fork", errno);
@@ -36,6 +39,12 @@ Result<Background> Background::enter() {
         background.parent_.reset();
         end_as(child, from_child);
     }
+    // Whoever ends the one who waits, as a unit does whose time is up, means this one: it would
+    // hold the device.
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        return fail_errno("prctl", errno);
+    if (::getppid() != parent)
+        ::_exit(EXIT_FAILURE);
     if (::setsid() < 0 || ::chdir("/") != 0)
         return fail_errno("setsid", errno);
     return background;
@@ -43,8 +52,10 @@ Result<Background> Background::enter() {
 
 void Background::ready() {
     const std::uint8_t byte = 0;
-    if (parent_.valid())
+    if (parent_.valid()) {
+        ::prctl(PR_SET_PDEATHSIG, 0);
         (void)write_all(parent_.get(), {&byte, 1});
+    }
     parent_.reset();
 }
 

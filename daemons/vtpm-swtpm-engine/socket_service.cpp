@@ -158,25 +158,29 @@ Result<void> SocketService::power_on(const wire::proto::PowerOn& order) {
     bool told = false;
     auto started = order.failed() ? fail(Errc::unavailable, NextAction::refuse, "started as failed")
                                   : start(order, told);
-    if (told)  // vtpm-swtpm sees the end of this process, and its machine has a failed TPM
-        return started ? Result<void>() : tl::make_unexpected(started.error());
     if (!started) {
         platform_ = nullptr;
         server_.reset();
         answer_with(std::make_unique<FailedTpm>(version_), {});
-        return orders_.report_failure(started.error());
     }
+    if (told) {
+        if (!started)
+            spdlog::error("the TPM has failed: {}", started.error().context);
+        return {};
+    }
+    if (!started)
+        return orders_.report_failure(started.error());
     Report report;
     *report.mutable_ready() = *started;
     return doorman_.send(report);
 }
 
-// A TPM 1.2 tests itself by making an RSA key, which takes up to a second, and its factory makes
-// another. The machine starts meanwhile: only what goes on where it was has to be known to do so.
+// A TPM 1.2 tests itself by making an RSA key, which takes up to a second. The machine starts
+// meanwhile; if libtpms does not take the state, its TPM has failed until the next INIT.
 Result<wire::proto::Ready> SocketService::start(const wire::proto::PowerOn& order, bool& told) {
     auto tpm = std::make_unique<engine::LibtpmsEngine>();
     std::function<Result<void>()> tell;
-    if (version_ == tpm::Version::v1_2 && !order.resume()) {
+    if (order.early() && !order.resume()) {
         tell = [&]() -> Result<void> {
             Report report;
             report.mutable_ready();

@@ -135,6 +135,10 @@ Result<void> SocketTpm::power_on(std::optional<std::uint64_t> label, millisecond
     order.set_buffer_size(buffer_size_);
     order.set_resume(label.has_value());
     order.set_life(label.value_or(0));
+    // Not after a reset: firmware waits 2 s for its Startup then, and did not wait for anything
+    // before.
+    order.set_early(instance_.tpm == tpm::Version::v1_2 && !std::exchange(had_power_, true) &&
+                    !gives_startup);
     if (const auto on = engine_->power_on(order); !on) {
         label_refused_ =
             label && (on.error().code == Errc::not_found || on.error().code == Errc::out_of_order);

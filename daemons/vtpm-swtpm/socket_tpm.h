@@ -138,6 +138,7 @@ class SocketTpm {
     std::optional<std::uint64_t> resume_;      // the label to go on with at the next init
     std::optional<std::uint64_t> resumed_as_;  // what this power cycle has gone on with
     std::optional<std::uint64_t> keep_as_;
+    bool had_power_ = false;     // in this process
     bool begins_again_ = false;  // parked by begin_where_it_is()
     bool label_refused_ = false;
     RateBound holds_{holds_at_once, hold_interval};

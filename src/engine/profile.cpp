@@ -28,8 +28,9 @@ std::string explain(ByteView permanent) {
     const auto least = reader.u16();
     if (!format || !least || magic.value_or(0) != permanent_magic)
         return {};
-    return "; the state is of format " + std::to_string(*format) + ", for a libtpms that knows " +
-           std::to_string(*least) + ", perhaps of a newer one than this " + this_libtpms();
+    return "; its permanent state has format " + std::to_string(*format) +
+           ", for a libtpms that knows " + std::to_string(*least) + ", and this is libtpms " +
+           this_libtpms();
 }
 
 }  // namespace

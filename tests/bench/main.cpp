@@ -1,4 +1,4 @@
-// bench-ring [commands|writes|starts|memory]: see tests/bench/README.md. All four without an
+// bench-ring [commands|fronts|writes|starts|memory]: see tests/bench/README.md. All without an
 // argument.
 #include <cstdio>
 #include <exception>
@@ -15,6 +15,8 @@ int main(int argc, char** argv) try {
                                                : "not locked, RLIMIT_MEMLOCK cannot be raised");
     if (only.empty() || only == "commands")
         vtpm::bench::commands(host);
+    if (only.empty() || only == "fronts")
+        vtpm::bench::fronts(host);
     if (only.empty() || only == "writes")
         vtpm::bench::writes(host);
     if (only.empty() || only == "starts")

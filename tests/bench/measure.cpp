@@ -1,92 +1,25 @@
 #include "measure.h"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
-#include <functional>
 #include <stdexcept>
 
+#include "compare.h"
 #include "fakes/tpm_commands.h"
 #include "swtpm_socket.h"
-#include "vtpm/tpm/message.h"
 
 namespace vtpm::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Microseconds = std::chrono::duration<double, std::micro>;
 namespace v20 = tpm_commands::v20;
 
-constexpr int rounds =
-    40;  // every path and every command once in each: what drifts, drifts for all
 constexpr int starts_of_a_kind = 10;
 constexpr xen::DomainId engine_domain = 1;
 constexpr xen::DomainId echo_domain = 2;
 
-struct Path {
-    const char* name;
-    std::function<Bytes(ByteView)> transmit;
-    bool is_tpm = true;
-};
-
-struct Command {
-    const char* name;
-    std::function<Bytes()> next;  // called outside the measured time
-    int in_a_round;
-};
-
-double time_one(const Path& path, const Bytes& command) {
-    const auto begin = Clock::now();
-    const Bytes answer = path.transmit(command);
-    const auto took = Microseconds(Clock::now() - begin).count();
-    const auto header = tpm::parse_header(answer);
-    if (!header || (path.is_tpm && header->code != 0))
-        throw std::runtime_error(std::string(path.name) + ": no success");
-    return took;
-}
-
-void compare(const std::vector<Path>& paths, const std::vector<Command>& commands) {
-    std::vector<std::vector<std::vector<double>>> samples(
-        commands.size(), std::vector<std::vector<double>>(paths.size()));
-    for (int round = 0; round < rounds; ++round) {
-        for (std::size_t c = 0; c < commands.size(); ++c) {
-            for (std::size_t p = 0; p < paths.size(); ++p) {
-                (void)time_one(paths[p], commands[c].next());  // wakes the path up
-                for (int i = 0; i < commands[c].in_a_round; ++i)
-                    samples[c][p].push_back(time_one(paths[p], commands[c].next()));
-            }
-        }
-    }
-    std::printf("%-16s", "p50 / p99, us");
-    for (const auto& path : paths)
-        std::printf(" %20s", path.name);
-    std::printf(" %8s\n", "samples");
-    for (std::size_t c = 0; c < commands.size(); ++c) {
-        std::printf("%-16s", commands[c].name);
-        for (auto& list : samples[c])
-            std::printf(" %9.1f / %8.1f", percentile(list, 0.5), percentile(list, 0.99));
-        std::printf(" %8zu\n", samples[c].front().size());
-    }
-}
-
-struct Spread {
-    double median;
-    double least;
-    double most;
-};
-
-Spread spread(std::vector<double> values) {
-    return {percentile(values, 0.5), percentile(values, 0), percentile(values, 1)};
-}
-
 }  // namespace
-
-double percentile(std::vector<double>& samples, double share) {
-    std::sort(samples.begin(), samples.end());
-    const auto last = static_cast<double>(samples.size() - 1);
-    return samples[static_cast<std::size_t>(share * last + 0.5)];
-}
 
 Bytes changing_write() {
     static std::atomic<std::uint32_t> count = 0;

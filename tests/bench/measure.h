@@ -1,4 +1,4 @@
-// The bench's four parts; each prints its table. All on one host of a SimHost.
+// The bench's five parts; each prints its table. All on one host of a SimHost.
 #pragma once
 
 #include "fakes/simxen/sim_guest.h"
@@ -12,10 +12,12 @@ void starts(fakes::SimHost& host);
 // PSS of vtpmmgrd and of the vtpmds and engines of 1, 10 and 100 guests.
 void memory(fakes::SimHost& host);
 
+// swtpm and vtpm-swtpm beside each other, both on swtpm's protocol: commands, and from the start of
+// the program to its first answer.
+void fronts(fakes::SimHost& host);
+
 // NV writes beside swtpm's and the bare disk's; of many guests at once; and what the chip is asked.
 void writes(fakes::SimHost& host);
-
-double percentile(std::vector<double>& samples, double share);  // sorts them
 
 // A TPM does not write what is there already: every write has to bring something new.
 Bytes changing_write();

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "bare_disk.h"
+#include "compare.h"
 #include "fakes/tpm_commands.h"
 #include "measure.h"
 #include "swtpm_socket.h"
@@ -28,13 +29,13 @@ bool succeeded(const Bytes& answer) {
     return header && header->code == 0;
 }
 
-struct Path {
+struct Writer {
     const char* name;
     std::function<void()> prepare;  // outside the measured time
     std::function<void()> write;
 };
 
-void take_turns(const std::vector<Path>& paths) {
+void take_turns(const std::vector<Writer>& paths) {
     std::vector<std::vector<double>> samples(paths.size());
     for (int round = 0; round < rounds; ++round) {
         for (std::size_t p = 0; p < paths.size(); ++p) {

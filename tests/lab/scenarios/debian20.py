@@ -47,7 +47,7 @@ def run(lab: Lab) -> None:
     _expect_whole_tpm(guest)
     step("clevis has opened its disk in the initramfs")
     expect("clevis" in guest.check("cat /run/initramfs-saw"), "the disk was not open when the initramfs ended")
-    expect_equal(guest.check("cat /dev/mapper/clevis | head -c 6"), "secret", "what is on the disk that clevis opens")
+    expect_equal(guest.check("head -c 6 /dev/mapper/clevis"), "secret", "what is on the disk that clevis opens")
     _use_keys(guest)
     _end(guest)
     vtpm.delete(lab, instance)
@@ -113,7 +113,7 @@ def _enrol(guest: Guest) -> None:
                 """'{"pcr_bank":"sha256","pcr_ids":"7,8"}'""", 300)
     step("update-initramfs in the guest, for clevis")
     guest.check(f"{ENVIRONMENT} echo clevis UUID={UUIDS['clevis']} none luks,initramfs,noauto >>/etc/crypttab; "
-                "update-initramfs -u", 900)
+                "update-initramfs -u", 1800)
     guest.check(f"{ATTACH} && head -c 6 /dev/mapper/systemd | grep -q secret && cryptsetup close systemd", 300)
 
 

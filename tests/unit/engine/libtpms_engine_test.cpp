@@ -161,7 +161,7 @@ TEST_CASE("a state of a format that libtpms does not know is refused by its numb
     state.push_back({StateKind::permanent, SecretBytes::copy_of(newer)});
     const auto on = tpm.power_on(with(Version::v2_0, std::move(state)));
     REQUIRE_FALSE(on);
-    CHECK(on.error().context.find("of format 9, for a libtpms that knows 8") != std::string::npos);
+    CHECK(on.error().context.find("has format 9, for a libtpms that knows 8") != std::string::npos);
 }
 
 TEST_CASE("a 1.2 TPM has an endorsement key and extends its PCRs") {
