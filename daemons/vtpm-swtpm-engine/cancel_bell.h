@@ -1,40 +1,35 @@
-// CancelBell: an eventfd that the front rings when the guest wants its command to end.
+// CancelBell: vtpm-swtpm's wish that the command that runs be cancelled: a count of such wishes,
+// and an eventfd that is rung after each, for who waits.
 #pragma once
 
 #include <unistd.h>
 
-#include <atomic>
-
 #include "cancel_watcher.h"
+#include "vtpm/base/shared_count.h"
 
 namespace vtpm::swtpm_engine {
 
 class CancelBell : public engine_program::CancelWatcher::Source {
   public:
-    explicit CancelBell(int event) : event_(event) {}
+    CancelBell(SharedCount wishes, Fd event)
+        : wishes_(std::move(wishes)), event_(std::move(event)) {}
 
-    int fd() const override { return event_; }
+    int fd() const override { return event_.get(); }
     Result<void> consume() override {
-        if (take())
-            rung_ = true;
+        std::uint64_t rung = 0;
+        (void)!::read(event_.get(), &rung, sizeof(rung));
         return {};
     }
-    bool cancel_requested() const override { return rung_; }
+    bool cancel_requested() const override { return wishes_.value() != forgotten_; }
 
-    // No command runs: what was rung was for none, or for one that is over.
-    void forget() {
-        (void)take();
-        rung_ = false;
-    }
+    // No command runs: what was wished for was for none, or for one that is over. Costs no system
+    // call: it is done after each command.
+    void forget() { forgotten_ = wishes_.value(); }
 
   private:
-    bool take() const {
-        std::uint64_t count = 0;
-        return ::read(event_, &count, sizeof(count)) == sizeof(count);
-    }
-
-    int event_;  // non-blocking
-    std::atomic<bool> rung_ = false;
+    SharedCount wishes_;
+    Fd event_;  // non-blocking
+    std::atomic<std::uint64_t> forgotten_ = 0;
 };
 
 }  // namespace vtpm::swtpm_engine

@@ -21,13 +21,20 @@ using namespace vtpm;  // NOLINT: a main file
 
 constexpr std::chrono::seconds first_order_time{30};
 
-// The first order, and the only one that is taken outside the jail: the front is trusted.
-Result<Fd> cancel_bell(wire::Channel& doorman) {
+// The first orders, and the only ones that are taken outside the jail: the front is trusted.
+Result<Fd> given_for_cancel(wire::Channel& doorman) {
     VTPM_TRY(auto frame, doorman.receive_with_descriptor(first_order_time));
     VTPM_TRY(const auto order, wire::parse<wire::proto::Order>(frame));
     if (!order.has_cancel_bell() || !frame.descriptor.valid())
-        return fail(Errc::malformed, "the first order must be CancelBell");
+        return fail(Errc::malformed, "the first orders must be CancelBell");
     return std::move(frame.descriptor);
+}
+
+Result<std::unique_ptr<swtpm_engine::CancelBell>> cancel_bell(wire::Channel& doorman) {
+    VTPM_TRY(auto count, given_for_cancel(doorman));
+    VTPM_TRY(auto wishes, SharedCount::watch(std::move(count)));
+    VTPM_TRY(auto event, given_for_cancel(doorman));
+    return std::make_unique<swtpm_engine::CancelBell>(std::move(wishes), std::move(event));
 }
 
 }  // namespace
@@ -44,11 +51,10 @@ int main(int argc, char** argv) {
 
     const auto version = required(tpm::parse_version(tpm_version));
     wire::Channel doorman{Fd(engine_program::doorman_fd)};
-    const Fd event = required(cancel_bell(doorman));
-    const int bell_fd = event.get();
-    engine_program::confine(uid, {&bell_fd, 1});
-    auto source = std::make_unique<swtpm_engine::CancelBell>(bell_fd);
+    auto source = required(cancel_bell(doorman));
     auto& bell = *source;
+    const int bell_fd = bell.fd();
+    engine_program::confine(uid, {&bell_fd, 1});
     engine_program::CancelWatcher watcher(std::move(source));
     required(jail::install_filter(engine_program::allowed_calls()));
 

@@ -66,8 +66,10 @@ Result<void> SocketService::wait() {
         return obey();
     if (wanted[1].revents != 0)
         return serve();
-    if (wanted[2].revents != 0)
+    if (wanted[2].revents != 0) {
+        (void)bell_.consume();
         bell_.forget();
+    }
     if (ready == 0 && data_ && !data_->on_time(*server_))
         return data_ended();
     return {};

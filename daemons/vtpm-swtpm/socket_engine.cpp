@@ -27,6 +27,7 @@ constexpr int max_reports_between = 8;
 Result<std::unique_ptr<SocketEngine>> SocketEngine::start(const std::string& program,
                                                           tpm::Version version, std::uint32_t uid,
                                                           Fd log) {
+    VTPM_TRY(auto cancels, SharedCount::create());
     Fd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!bell.valid())
         return fail_errno("eventfd", errno);
@@ -36,10 +37,12 @@ Result<std::unique_ptr<SocketEngine>> SocketEngine::start(const std::string& pro
                                                 std::string(tpm::to_string(version))};
     VTPM_TRY(auto process, doorman::EngineProcess::start(program, arguments,
                                                          std::move(nobody.first), std::move(log)));
-    std::unique_ptr<SocketEngine> engine(new SocketEngine(std::move(process), std::move(bell)));
+    std::unique_ptr<SocketEngine> engine(
+        new SocketEngine(std::move(process), std::move(cancels), std::move(bell)));
     Order order;
     order.mutable_cancel_bell();
-    VTPM_CHECK(engine->process_.channel().send(order, {}, engine->bell_.get()));
+    for (const int descriptor : {engine->cancels_.fd(), engine->bell_.get()})
+        VTPM_CHECK(engine->process_.channel().send(order, {}, descriptor));
     return engine;
 }
 
@@ -75,7 +78,8 @@ Result<bool> SocketEngine::suspend(std::uint64_t label, bool if_unused) {
     return !report.suspended().off();
 }
 
-void SocketEngine::cancel() const {
+void SocketEngine::cancel() {
+    cancels_.add();
     const std::uint64_t one = 1;
     (void)!::write(bell_.get(), &one, sizeof(one));
 }

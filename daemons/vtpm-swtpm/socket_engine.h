@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "engine_process.h"
+#include "vtpm/base/shared_count.h"
 #include "vtpm/tpm/version.h"
 
 namespace vtpm::swtpm {
@@ -29,7 +30,7 @@ class SocketEngine {
     // Called again and again while an order waits for its answer. It must give no order that does.
     void on_idle(std::function<void()> idle) { idle_ = std::move(idle); }
     // Of a command that runs, if one does.
-    void cancel() const;
+    void cancel();
 
     struct Answer {
         std::uint32_t result;
@@ -50,14 +51,15 @@ class SocketEngine {
     // An order waits for the command that runs; the longest makes an RSA key.
     static constexpr std::chrono::milliseconds longest_patience{30'000};
 
-    SocketEngine(doorman::EngineProcess process, Fd bell)
-        : process_(std::move(process)), bell_(std::move(bell)) {}
+    SocketEngine(doorman::EngineProcess process, SharedCount cancels, Fd bell)
+        : process_(std::move(process)), cancels_(std::move(cancels)), bell_(std::move(bell)) {}
     Result<wire::Frame> exchange(const wire::proto::Order& order, BodyCase expected,
                                  ByteView payload = {}, int descriptor = -1,
                                  std::chrono::milliseconds patience = longest_patience);
     std::chrono::nanoseconds wait_until(std::chrono::steady_clock::time_point end) const;
 
     doorman::EngineProcess process_;
+    SharedCount cancels_;
     Fd bell_;
     std::function<void()> idle_;
     bool data_closed_ = false;

@@ -199,6 +199,10 @@ class Front:
     def text(self):
         return self.log.read_text(errors="replace")
 
+    def says(self, text):
+        """Waits for it in the log: what an engine says comes through a pipe."""
+        rig.eventually(lambda: text in self.text())
+
     def end(self):
         """SIGTERM; the exit code."""
         self.process.terminate()

@@ -89,7 +89,7 @@ class Protocol(f.FrontTest):
         data = control.data()
         self.assertEqual(control.init(), SUCCESS, front.text())
         self.assertEqual(data.code(f.STARTUP_12), FAILED_SELF_TEST)
-        self.assertIn("starting the TPM from its state", front.text())
+        front.says("starting the TPM from its state")
         self.assertEqual(control.ask(f.STOP), SUCCESS)
         self.assertNotEqual(control.init(), SUCCESS)
         self.assertEqual(data.code(f.STARTUP_12), FAIL)
