@@ -2,10 +2,13 @@
 
 #include <libtpms/tpm_error.h>
 #include <libtpms/tpm_types.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <ctime>
 #include <thread>
 
 #include "fakes/tpm_commands.h"
@@ -18,6 +21,17 @@ std::vector<std::string> profiles;
 extern "C" TPM_RESULT TPMLIB_SetProfile(const char* profile) {
     profiles.emplace_back(profile == nullptr ? "null" : profile);
     return TPM_SUCCESS;
+}
+
+// In the place of the C library's: a host whose clock is set.
+namespace {
+std::atomic<std::time_t> clock_set_by = 0;
+}  // namespace
+extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
+    const auto result = static_cast<int>(::syscall(SYS_clock_gettime, clock, time));
+    if (clock == CLOCK_REALTIME)
+        time->tv_sec += clock_set_by;
+    return result;
 }
 
 using namespace vtpm;
@@ -280,4 +294,31 @@ TEST_CASE("a 2.0 TPM has the PCR banks that it was made with, for good") {
     LibtpmsEngine tpm;
     power_on(tpm, with(Version::v2_0, std::move(state)));
     CHECK(banks_of(tpm) == expected);
+}
+
+TEST_CASE("a host whose clock is set back does not end a TPM 1.2") {
+    const Bytes get_ticks = tpm_commands::command(0x00C1, 0xF1, {});
+    LibtpmsEngine tpm;
+    power_on(tpm, fresh(Version::v1_2));
+    for (const std::time_t set_by : {0, -10, 3600, -1'000'000'000, 0}) {
+        clock_set_by = set_by;
+        CHECK(run(tpm, get_ticks).code() == 0);
+    }
+    clock_set_by = 0;
+}
+
+TEST_CASE("the ticks of a TPM 1.2 go on while the clock is set") {
+    const Bytes get_ticks = tpm_commands::command(0x00C1, 0xF1, {});
+    LibtpmsEngine tpm;
+    power_on(tpm, fresh(Version::v1_2));
+    std::uint64_t before = 0;
+    for (const std::time_t set_by : {0, -5, -5, 0}) {
+        clock_set_by = set_by;
+        const auto answer = run(tpm, get_ticks);
+        REQUIRE(answer.code() == 0);
+        const auto ticks = ByteReader(answer.body().subspan(2)).u64().value();  // after the tag
+        CHECK(ticks > before);
+        before = ticks;
+    }
+    clock_set_by = 0;
 }
