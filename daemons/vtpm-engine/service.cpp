@@ -26,7 +26,9 @@ constexpr std::chrono::milliseconds ring_turn{50};
 constexpr std::chrono::milliseconds patience_of(tpm::Version version) {
     return std::chrono::milliseconds(version == tpm::Version::v1_2 ? 1500 : 30'000);
 }
-// And how long nobody is served because a manager that is back takes what is owed.
+// And how long a TPM that begins waits: its guest's driver has not been told of it yet.
+constexpr std::chrono::milliseconds beginning_patience{60'000};
+// How long nobody is served because a manager that is back takes what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
 // vtpmd waits for an order's answer for 4.5 s, and an Attach may come right before it.
 constexpr std::chrono::milliseconds order_patience{2500};
@@ -80,6 +82,9 @@ Result<void> Service::power_on() {
             Error{Errc::unavailable, NextAction::refuse, "started as failed"});
     }
     const auto started = start(version, order.power_on(), std::move(frame.payload));
+    // It has answered nobody. vtpmd begins it again with another engine, once the manager is there.
+    if (!started && state_.lost())
+        return tl::make_unexpected(started.error());
     if (!started) {
         fail_tpm(version);
         return orders_.report_failure(started.error());
@@ -203,10 +208,11 @@ Result<void> Service::obey() {
 std::optional<Fd> Service::await_channel() {
     if (!may_serve())
         return std::nullopt;
-    return orders_.await_channel(patience_of(version_), [this](const Order& order) {
-        return (order.has_describe() && describe(order.describe())) ||
-               (order.has_suspend() && orders_.report_failure(no_manager()));
-    });
+    return orders_.await_channel(
+        server_ ? patience_of(version_) : beginning_patience, [this](const Order& order) {
+            return (order.has_describe() && describe(order.describe())) ||
+                   (order.has_suspend() && orders_.report_failure(no_manager()));
+        });
 }
 
 // The lasting state must be on the disk before the next engine loads it. Until it can be, the TPM

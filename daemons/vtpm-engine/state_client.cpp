@@ -43,6 +43,22 @@ tpm::CommandPolicy policy_in(const wire::proto::CommandPolicy& message) {
 }  // namespace
 
 Result<LoadedState> StateClient::load() {
+    auto loaded = load_here();
+    return loaded || !replace_channel() ? std::move(loaded) : load_here();
+}
+
+bool StateClient::replace_channel() {
+    if (!channel_.broken() || !replacement_)
+        return false;
+    auto socket = replacement_();
+    if (!socket)
+        return false;
+    channel_ = wire::Channel(std::move(*socket));
+    asked_ = false;
+    return true;
+}
+
+Result<LoadedState> StateClient::load_here() {
     wire::proto::EngineRequest request;
     request.mutable_load();
     VTPM_CHECK(channel_.send(request));
@@ -79,10 +95,9 @@ Result<LoadedState> StateClient::load() {
 Result<void> StateClient::commit(std::vector<engine::StateBlob> changes, Patience patience) {
     remember(std::move(changes));
     auto sent = send_owed(std::chrono::steady_clock::now() + patience);
-    if (sent || !channel_.broken() || !replacement_)
+    if (sent || !replace_channel())
         return sent;
-    auto socket = replacement_();
-    return socket ? attach(std::move(*socket), patience) : sent;
+    return send_owed(std::chrono::steady_clock::now() + patience);
 }
 
 Result<void> StateClient::attach(Fd socket, Patience patience) {

@@ -40,6 +40,7 @@ class StateClient {
     explicit StateClient(Fd socket) : channel_(std::move(socket)) {}
     void on_loss(Replacement replacement) { replacement_ = std::move(replacement); }
 
+    // A channel that breaks meanwhile is replaced once: to load changes nothing.
     Result<LoadedState> load();
 
     // Makes these changes, and any that an earlier commit could not, durable. After an error they
@@ -54,8 +55,12 @@ class StateClient {
     Result<void> attach(Fd socket, Patience patience);
     // Of the state that the vault has last acknowledged.
     std::uint64_t sequence() const { return sequence_; }
+    // The manager has gone, and no other channel has come.
+    bool lost() const { return channel_.broken(); }
 
   private:
+    Result<LoadedState> load_here();
+    bool replace_channel();  // a broken one
     void remember(std::vector<engine::StateBlob> changes);
     using Deadline = std::chrono::steady_clock::time_point;
     Result<void> send_owed(Deadline end);

@@ -16,8 +16,7 @@ DataChannel::~DataChannel() {
     wipe(response_);
 }
 
-bool DataChannel::on_readable(xen::RequestHandler& handler, std::uint8_t locality,
-                              Clock::time_point now) {
+bool DataChannel::on_readable(xen::RequestHandler& handler, std::uint8_t locality) {
     const auto got = read_some();
     if (got != Got::bytes)
         return got == Got::nothing;
@@ -29,7 +28,7 @@ bool DataChannel::on_readable(xen::RequestHandler& handler, std::uint8_t localit
     }
     if (!header || header->size > received_) {
         if (!deadline_)
-            deadline_ = now + patience;
+            deadline_ = now_() + patience;
         return true;
     }
     deadline_.reset();

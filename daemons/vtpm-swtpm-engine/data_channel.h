@@ -9,6 +9,7 @@
 
 #include <array>
 #include <chrono>
+#include <functional>
 #include <optional>
 
 #include "vtpm/base/fd.h"
@@ -23,8 +24,10 @@ class DataChannel {
     // From a command's first byte to its last.
     static constexpr std::chrono::milliseconds patience{500};
 
-    // A non-blocking stream socket.
-    explicit DataChannel(Fd socket) : socket_(std::move(socket)) {}
+    // A non-blocking stream socket. The clock is asked only for a command that is not complete.
+    using Now = std::function<Clock::time_point()>;
+    explicit DataChannel(Fd socket, Now now = &Clock::now)
+        : socket_(std::move(socket)), now_(std::move(now)) {}
     ~DataChannel();
     DataChannel(const DataChannel&) = delete;
     DataChannel& operator=(const DataChannel&) = delete;
@@ -34,7 +37,7 @@ class DataChannel {
     std::optional<Clock::time_point> deadline() const { return deadline_; }
 
     // False: the peer is gone, or does not read its responses.
-    bool on_readable(xen::RequestHandler& handler, std::uint8_t locality, Clock::time_point now);
+    bool on_readable(xen::RequestHandler& handler, std::uint8_t locality);
     bool on_time(xen::RequestHandler& handler);
 
   private:
@@ -43,12 +46,15 @@ class DataChannel {
     bool refuse(xen::RequestHandler& handler);
     bool respond(std::size_t size);
 
+    // A processor that forgets its address translations between two processes looks each page up
+    // for each command: what is small is on the page where the request begins.
     Fd socket_;
+    std::size_t received_ = 0;
+    std::optional<Clock::time_point> deadline_;
+    Now now_;
     // One byte more than the largest command: enough to see that there is too much.
     std::array<std::uint8_t, max_command + 1> request_{};
-    std::size_t received_ = 0;
     std::array<std::uint8_t, max_command> response_{};
-    std::optional<Clock::time_point> deadline_;
 };
 
 }  // namespace vtpm::swtpm_engine

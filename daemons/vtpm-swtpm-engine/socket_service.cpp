@@ -20,7 +20,9 @@ using wire::proto::Report;
 
 // How long one command waits for a manager that is being restarted.
 constexpr std::chrono::milliseconds channel_patience{1500};
-// And how long an order for what a manager that is back takes of what is owed.
+// And how long a TPM that begins: vtpm-swtpm waits for two minutes.
+constexpr std::chrono::milliseconds beginning_patience{60'000};
+// How long an order for what a manager that is back takes of what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
 // How long an order waits for a manager that hangs: less than vtpm-swtpm waits for the order.
 constexpr std::chrono::milliseconds commit_patience{20'000};
@@ -78,7 +80,7 @@ Result<void> SocketService::wait() {
 // A bell that rings while a command waits to be read is for that one.
 Result<void> SocketService::serve() {
     const auto before = server_->commands();
-    const bool goes_on = data_->on_readable(*server_, locality_, DataChannel::Clock::now());
+    const bool goes_on = data_->on_readable(*server_, locality_);
     if (server_->commands() != before)
         bell_.forget();
     return goes_on ? Result<void>() : data_ended();
@@ -209,7 +211,9 @@ void SocketService::answer_with(std::unique_ptr<engine::Engine> tpm, tpm::Comman
 std::optional<Fd> SocketService::await_channel() {
     if (ended_ || suspending_)
         return std::nullopt;
-    return orders_.await_channel(channel_patience, [](const Order&) { return false; });
+    const bool begins = powered_ && platform_ == nullptr;
+    return orders_.await_channel(begins ? beginning_patience : channel_patience,
+                                 [](const Order&) { return false; });
 }
 
 // A TPM that could not be put by goes on as it is. Then what was to be its state in the vault must

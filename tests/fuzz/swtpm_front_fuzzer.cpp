@@ -48,15 +48,14 @@ void data_channel(Input& input) {
     auto pair = stream_socket_pair().value();
     for (const int fd : {pair.first.get(), pair.second.get()})
         must(::fcntl(fd, F_SETFL, O_NONBLOCK) == 0, "no socket that does not wait");
-    Channel channel(std::move(pair.first));
+    Channel channel(std::move(pair.first), [] { return Channel::Clock::time_point(); });
     Answers answers;
-    Channel::Clock::time_point now{};
     while (!input.empty()) {
         const Bytes piece = piece_of(input);
         if (!piece.empty())
             must(write_all(pair.second.get(), piece).has_value(), "a socket that is full");
         for (std::size_t i = 0; i < 4; ++i)
-            must(channel.on_readable(answers, 0, now), "a peer that reads loses its channel");
+            must(channel.on_readable(answers, 0), "a peer that reads loses its channel");
         must(read_all(pair.second.get()) <= 4 * tpm::header_size, "more answers than reads");
         if (input.flag() && channel.deadline()) {
             must(channel.on_time(answers), "a peer that reads loses its channel");
@@ -68,7 +67,7 @@ void data_channel(Input& input) {
     (void)read_all(pair.second.get());
     const Bytes command = ByteWriter().u16(0x8001).u32(12).u32(0x17b).u16(8).take();
     must(write_all(pair.second.get(), command).has_value(), "a socket that is full");
-    must(channel.on_readable(answers, 0, now), "a peer that reads loses its channel");
+    must(channel.on_readable(answers, 0), "a peer that reads loses its channel");
     must(read_all(pair.second.get()) == tpm::header_size, "the stream is out of step");
 }
 

@@ -261,6 +261,29 @@ TEST_CASE("a restarted manager serves the guests that run on") {
     CHECK(again.destroy());
 }
 
+TEST_CASE("a manager that ends while a TPM begins has it begin once it is back") {
+    const NoProcessLeft first;
+    SimHost host;
+    const Uuid uuid = host.create(tpm::Version::v1_2);
+    SimGuest guest(host, 5, uuid);
+    guest.plug();
+    guest.start_vtpmd();
+    REQUIRE(guest.announced());
+    REQUIRE(guest.offer());
+    REQUIRE(soon([&] { return guest.engine_pid() > 0; }));
+    // A new TPM 1.2 makes a key, and then stores it.
+    SECTION("before its state is loaded, or soon after") {}
+    SECTION("while it is made") {
+        std::this_thread::sleep_for(200ms);
+    }
+    host.kill_manager();
+    std::this_thread::sleep_for(4s);  // longer than a command of a TPM that serves waits for it
+    host.start_manager();
+    REQUIRE(soon([&] { return guest.state() == "4"; }));
+    CHECK(run(guest, tpm_commands::v12::extend(pcr, 0xA5)) == success);
+    CHECK(guest.power_off());
+}
+
 TEST_CASE("an instance has one guest at a time") {
     Bench bench;
     boot(bench.guest);

@@ -33,12 +33,12 @@ struct Rig {
         auto pair = stream_socket_pair().value();
         REQUIRE(::fcntl(pair.first.get(), F_SETFL, O_NONBLOCK) == 0);
         REQUIRE(::fcntl(pair.second.get(), F_SETFL, O_NONBLOCK) == 0);
-        channel.emplace(std::move(pair.first));
+        channel.emplace(std::move(pair.first), [this] { return now; });
         peer = std::move(pair.second);
     }
     bool receives(const Bytes& bytes) {
         REQUIRE(write_all(peer.get(), bytes));
-        return channel->on_readable(answers, 0, now);
+        return channel->on_readable(answers, 0);
     }
     std::size_t responses() const {
         Bytes read(4096);
@@ -104,7 +104,7 @@ TEST_CASE("one refusal for all that came, and the stream is in step again") {
 TEST_CASE("a peer that is gone ends the channel") {
     Rig rig;
     rig.peer.reset();
-    CHECK_FALSE(rig.channel->on_readable(rig.answers, 0, rig.now));
+    CHECK_FALSE(rig.channel->on_readable(rig.answers, 0));
 }
 
 TEST_CASE("a peer that does not read its responses ends the channel") {
