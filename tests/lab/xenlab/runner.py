@@ -21,7 +21,8 @@ from .product import NoProduct, find_deb, installed
 from .say import say, timed, warn
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
-JOURNAL_TAIL = "journalctl -b --no-pager -o short-monotonic | tail -n 60"
+JOURNAL = "journalctl -b --no-pager -o short-monotonic"
+JOURNAL_TAIL = 60
 
 
 def load() -> dict[str, ModuleType]:
@@ -132,7 +133,10 @@ def _show(name: str, host: Lab) -> None:
     host.save_logs(kept)
     warn(f"--- the end of the console of Xen and the dom0 (all of it in {kept})\n{host.machine.console_tail()}")
     try:
-        warn(f"--- the end of the dom0's journal\n{host.sh(JOURNAL_TAIL, 30).out}---")
+        journal = host.sh(JOURNAL, 120).out
+        (kept / "journal.log").write_text(journal, encoding="utf-8")
+        tail = "\n".join(journal.splitlines()[-JOURNAL_TAIL:])
+        warn(f"--- the end of the dom0's journal (all of it there as well)\n{tail}\n---")
     except LabError as unreachable:
         warn(f"--- the dom0's journal cannot be had: {unreachable}")
 
