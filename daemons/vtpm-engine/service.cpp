@@ -26,7 +26,8 @@ constexpr std::chrono::milliseconds ring_turn{50};
 constexpr std::chrono::milliseconds patience_of(tpm::Version version) {
     return std::chrono::milliseconds(version == tpm::Version::v1_2 ? 1500 : 30'000);
 }
-// And how long a TPM that begins waits: its guest's driver has not been told of it yet.
+// And how long a TPM that begins waits, which has answered nothing yet: half of what a driver gives
+// the first command of a TPM 2.0.
 constexpr std::chrono::milliseconds beginning_patience{60'000};
 // How long nobody is served because a manager that is back takes what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
@@ -82,8 +83,9 @@ Result<void> Service::power_on() {
             Error{Errc::unavailable, NextAction::refuse, "started as failed"});
     }
     const auto started = start(version, order.power_on(), std::move(frame.payload));
-    // It has answered nobody. vtpmd begins it again with another engine, once the manager is there.
-    if (!started && state_.lost())
+    // It has answered nobody: vtpmd begins it again with another engine, once the manager is there.
+    // Should the manager that has gone have stored what this one began with, the next one says so.
+    if (!started && state_.lost() && started.error().code != Errc::timeout)
         return tl::make_unexpected(started.error());
     if (!started) {
         fail_tpm(version);
@@ -98,7 +100,8 @@ Result<void> Service::power_on() {
 Result<void> Service::describe(const wire::proto::Describe& question) {
     Report report;
     auto& standing = *report.mutable_standing();
-    standing.set_powered(tpm_ != nullptr);
+    // One that waits for its manager to begin is as one that was ordered nothing.
+    standing.set_powered(server_ != nullptr);
     standing.set_ready(ready_);
     standing.set_quiesced(!serving_);
     standing.set_held(held_);

@@ -44,7 +44,9 @@ tpm::CommandPolicy policy_in(const wire::proto::CommandPolicy& message) {
 
 Result<LoadedState> StateClient::load() {
     auto loaded = load_here();
-    return loaded || !replace_channel() ? std::move(loaded) : load_here();
+    while (!loaded && loaded.error().code != Errc::timeout && replace_channel())
+        loaded = load_here();
+    return loaded;
 }
 
 bool StateClient::replace_channel() {
@@ -95,9 +97,9 @@ Result<LoadedState> StateClient::load_here() {
 Result<void> StateClient::commit(std::vector<engine::StateBlob> changes, Patience patience) {
     remember(std::move(changes));
     auto sent = send_owed(std::chrono::steady_clock::now() + patience);
-    if (sent || !replace_channel())
-        return sent;
-    return send_owed(std::chrono::steady_clock::now() + patience);
+    while (!sent && replace_channel())
+        sent = send_owed(std::chrono::steady_clock::now() + patience);
+    return sent;
 }
 
 Result<void> StateClient::attach(Fd socket, Patience patience) {

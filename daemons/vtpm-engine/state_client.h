@@ -40,7 +40,7 @@ class StateClient {
     explicit StateClient(Fd socket) : channel_(std::move(socket)) {}
     void on_loss(Replacement replacement) { replacement_ = std::move(replacement); }
 
-    // A channel that breaks meanwhile is replaced once: to load changes nothing.
+    // Repeated on the channels that come in the place of one that has closed: it changes nothing.
     Result<LoadedState> load();
 
     // Makes these changes, and any that an earlier commit could not, durable. After an error they

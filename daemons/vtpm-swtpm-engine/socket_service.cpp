@@ -20,9 +20,7 @@ using wire::proto::Report;
 
 // How long one command waits for a manager that is being restarted.
 constexpr std::chrono::milliseconds channel_patience{1500};
-// And how long a TPM that begins: vtpm-swtpm waits for two minutes.
-constexpr std::chrono::milliseconds beginning_patience{60'000};
-// How long an order for what a manager that is back takes of what is owed.
+// And how long an order for what a manager that is back takes of what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
 // How long an order waits for a manager that hangs: less than vtpm-swtpm waits for the order.
 constexpr std::chrono::milliseconds commit_patience{20'000};
@@ -211,9 +209,7 @@ void SocketService::answer_with(std::unique_ptr<engine::Engine> tpm, tpm::Comman
 std::optional<Fd> SocketService::await_channel() {
     if (ended_ || suspending_)
         return std::nullopt;
-    const bool begins = powered_ && platform_ == nullptr;
-    return orders_.await_channel(begins ? beginning_patience : channel_patience,
-                                 [](const Order&) { return false; });
+    return orders_.await_channel(channel_patience, [](const Order&) { return false; });
 }
 
 // A TPM that could not be put by goes on as it is. Then what was to be its state in the vault must

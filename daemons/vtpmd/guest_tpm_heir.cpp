@@ -280,6 +280,7 @@ bool GuestTpm::stop(const xen::DomainLife& last) {
             record_.remove();
     }
     if (engine_ && power_ != Power::failed) {
+        const auto label = powered_.label;
         const auto done = put_by(last);
         if (done) {
             forget_memory();
@@ -290,6 +291,13 @@ bool GuestTpm::stop(const xen::DomainLife& last) {
             "instance {} ({}): the TPM of domain {} could not be put by; its engine is left for "
             "the next vtpmd: {}",
             uuid_.to_string(), instance_.name, guest_.domain, log::printable(done.error().context));
+        // It has said that it has not begun, or was not asked: what it is to begin with lies where
+        // it lay.
+        if (!ready_ && done.error().code != Errc::timeout) {
+            powered_.label = label;
+            if (const auto written = record_.write(powered_); !written)
+                spdlog::error("domain {}: {}", guest_.domain, written.error().context);
+        }
         engine_->leave();
         return false;
     }

@@ -29,7 +29,9 @@ unsigned number_of(std::string_view name) {
 
 std::optional<SecretBytes> content_of(const Fd& memory) {
     struct stat about {};
-    if (::fcntl(memory.get(), F_GET_SEALS) != all_seals || ::fstat(memory.get(), &about) != 0 ||
+    // The kernel may have added some (vm.memfd_noexec).
+    const int seals = ::fcntl(memory.get(), F_GET_SEALS);
+    if (seals < 0 || (seals & all_seals) != all_seals || ::fstat(memory.get(), &about) != 0 ||
         about.st_size <= 0 || static_cast<std::size_t>(about.st_size) > max_size) {
         return std::nullopt;
     }

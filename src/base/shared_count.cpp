@@ -31,7 +31,9 @@ Result<SharedCount> SharedCount::watch(Fd fd) {
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0)
         return fail_errno("fstat", errno);
-    if (status.st_size != sizeof(Value) || ::fcntl(fd.get(), F_GET_SEALS) != seals)
+    // The kernel may have added some (vm.memfd_noexec).
+    const int found = ::fcntl(fd.get(), F_GET_SEALS);
+    if (status.st_size != sizeof(Value) || found < 0 || (found & seals) != seals)
         return fail(Errc::malformed, "no count that another process shares");
     VTPM_TRY(auto* const value, map(fd.get(), PROT_READ));
     return SharedCount(Fd(), value);
