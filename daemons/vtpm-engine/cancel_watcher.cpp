@@ -6,7 +6,10 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <functional>
 #include <stdexcept>
+#include <system_error>
 
 #include "empty_events.h"
 
@@ -26,6 +29,21 @@ class RingSource : public CancelWatcher::Source {
     xen::EventChannel& events_;
 };
 
+// RLIMIT_NPROC counts an engine of the same uid, whose front was killed, until it has ended.
+std::thread thread_of(const std::function<void()>& run) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    for (;;) {
+        try {
+            return std::thread(run);
+        } catch (const std::system_error& error) {
+            if (error.code() != std::errc::resource_unavailable_try_again ||
+                std::chrono::steady_clock::now() > end)
+                throw;
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    }
+}
+
 }  // namespace
 
 CancelWatcher::CancelWatcher(const xen::BackRing& ring, xen::EventChannel& events)
@@ -35,7 +53,7 @@ CancelWatcher::CancelWatcher(std::unique_ptr<Source> source)
     : source_(std::move(source)), wake_(::eventfd(0, EFD_CLOEXEC)) {
     if (!wake_.valid())
         throw std::runtime_error("eventfd failed");
-    thread_ = std::thread([this] { run(); });
+    thread_ = thread_of([this] { run(); });
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return phase_ != Phase::starting; });
 }
