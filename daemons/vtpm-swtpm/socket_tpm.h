@@ -142,7 +142,8 @@ class SocketTpm {
     bool begins_again_ = false;  // parked by begin_where_it_is()
     bool label_refused_ = false;
     RateBound holds_{holds_at_once, hold_interval};
-    int taken_by_other_ = 0;  // times in a row that we found our instance in another's hands
+    int taken_by_other_ = 0;    // times in a row that we found our instance in another's hands
+    bool order_waits_ = false;  // an engine's; see look_after_manager()
     std::optional<Clock::time_point> retry_at_;  // the manager is away, or did not let us unpark
 };
 

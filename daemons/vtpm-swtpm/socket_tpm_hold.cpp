@@ -65,8 +65,11 @@ void SocketTpm::look_after_manager() {
     pollfd manager{manager_.fd(), POLLIN, 0};
     if (manager.fd >= 0 && ::poll(&manager, 1, 0) > 0)
         on_manager();
-    if (power_ == Power::on)
-        tick(Clock::now());
+    if (power_ != Power::on)
+        return;
+    order_waits_ = true;
+    tick(Clock::now());
+    order_waits_ = false;
 }
 
 void SocketTpm::tick(Clock::time_point now) {
@@ -79,7 +82,9 @@ void SocketTpm::tick(Clock::time_point now) {
         return;  // what is not held now is asked for when it is needed
     if (const auto held = hold(milliseconds(0)); !held) {
         retry_at_ = now + manager_interval;
-        if (held.error().code == Errc::in_use && ++taken_by_other_ == max_taken_by_other)
+        // Not while the engine, which would be gone then, has an order: the next tick does it.
+        if (held.error().code == Errc::in_use && ++taken_by_other_ >= max_taken_by_other &&
+            !order_waits_)
             give_up_hold();
         return;
     }
