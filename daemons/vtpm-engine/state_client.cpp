@@ -53,11 +53,14 @@ bool StateClient::replace_channel() {
     if (!channel_.broken() || !replacement_)
         return false;
     auto socket = replacement_();
-    if (!socket)
-        return false;
-    channel_ = wire::Channel(std::move(*socket));
+    if (socket)
+        go_on_with(std::move(*socket));
+    return socket.has_value();
+}
+
+void StateClient::go_on_with(Fd socket) {
+    channel_ = wire::Channel(std::move(socket));
     asked_ = false;
-    return true;
 }
 
 Result<LoadedState> StateClient::load_here() {
@@ -103,8 +106,7 @@ Result<void> StateClient::commit(std::vector<engine::StateBlob> changes, Patienc
 }
 
 Result<void> StateClient::attach(Fd socket, Patience patience) {
-    channel_ = wire::Channel(std::move(socket));
-    asked_ = false;
+    go_on_with(std::move(socket));
     return send_owed(std::chrono::steady_clock::now() + patience);
 }
 

@@ -61,6 +61,7 @@ class StateClient {
   private:
     Result<LoadedState> load_here();
     bool replace_channel();  // a broken one
+    void go_on_with(Fd socket);
     void remember(std::vector<engine::StateBlob> changes);
     using Deadline = std::chrono::steady_clock::time_point;
     Result<void> send_owed(Deadline end);

@@ -13,8 +13,9 @@ namespace vtpm {
 
 class SharedCount {
   public:
-    static Result<SharedCount> create();      // at zero, to be added to
-    static Result<SharedCount> watch(Fd fd);  // another's, read-only
+    static Result<SharedCount> create();  // at zero, to be added to
+    // Another's, to be looked at. Errc::malformed: it is none, or could be taken away meanwhile.
+    static Result<SharedCount> watch(Fd fd);
 
     SharedCount(SharedCount&& other) noexcept
         : fd_(std::move(other.fd_)), value_(std::exchange(other.value_, nullptr)) {}
