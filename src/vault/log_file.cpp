@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -19,6 +21,18 @@ constexpr std::int64_t piece_size = 1024L * 1024;
 
 std::size_t piece(std::int64_t left) {
     return static_cast<std::size_t>(std::min(piece_size, left));
+}
+
+// Most of it is zeros, and they are looked at whenever a key goes: a page at a time.
+std::size_t without_zeros(ByteView bytes) {
+    static constexpr std::array<std::uint8_t, 4096> zeros{};
+    auto size = bytes.size();
+    while (size >= zeros.size() &&
+           std::memcmp(bytes.data() + size - zeros.size(), zeros.data(), zeros.size()) == 0)
+        size -= zeros.size();
+    while (size > 0 && bytes[size - 1] == 0)
+        --size;
+    return size;
 }
 
 tl::unexpected<Error> fail_log(int number) {
@@ -43,10 +57,9 @@ Result<std::int64_t> LogFile::used() const {
         const auto got = ::pread(file_.get(), bytes.data(), piece(size_ - at), at);
         if (got <= 0)
             return fail_log(got < 0 ? errno : EIO);
-        const auto last = std::find_if(bytes.rend() - got, bytes.rend(),
-                                       [](std::uint8_t byte) { return byte != 0; });
-        if (last != bytes.rend())
-            end = at + (bytes.rend() - last);
+        const auto size = without_zeros(ByteView(bytes).first(static_cast<std::size_t>(got)));
+        if (size > 0)
+            end = at + static_cast<std::int64_t>(size);
         at += got;
     }
     return end;

@@ -61,8 +61,12 @@ inline std::optional<std::string> blob_of(const LoadedState& state, BlobKind kin
 }
 
 inline Bytes slurp(const std::filesystem::path& path) {
+    // In one piece: logs of some megabytes are read some hundred times.
+    Bytes content(std::filesystem::exists(path) ? std::filesystem::file_size(path) : 0);
     std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
+    in.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(content.size()));
+    content.resize(static_cast<std::size_t>(in.gcount()));
+    return content;
 }
 
 inline void spit(const std::filesystem::path& path, const Bytes& bytes) {
