@@ -57,7 +57,6 @@ std::vector<jail::AllowedCall> allowed_calls() {
         {"rseq", "thread start and end in the C library"},
         {"getrandom", "OpenSSL and libtpms draw random numbers"},
         {"clock_gettime", "the TPM's clock, where the vDSO has no fast path (Xen PV)"},
-        {"gettimeofday", "the same, libtpms 1.2"},
         {"getpid", "OpenSSL notices forks"},
         {"gettid", "abort in the C library names its thread"},
         {"tgkill", "abort: end at once when the C library finds its heap broken",

@@ -4,14 +4,13 @@
 
 #include <cstdint>
 
-#include "vtpm/base/result.h"
-#include "vtpm/base/secret_bytes.h"
+#include "volatile_head.h"
 
 namespace vtpm::engine_program {
 
 // `sequence`: of the lasting state in the vault, at least 1.
 SecretBytes handed_over_state(std::uint64_t sequence, const SecretBytes& volatile_state);
 // Errc::out_of_order if it is of another sequence, Errc::corrupt if it is of no known form.
-Result<SecretBytes> take_handed_over_state(const SecretBytes& state, std::uint64_t sequence);
+Result<VolatileState> take_handed_over_state(const SecretBytes& state, std::uint64_t sequence);
 
 }  // namespace vtpm::engine_program

@@ -111,9 +111,9 @@ Result<void> Service::describe(const wire::proto::Describe& question) {
 }
 
 Result<wire::proto::Ready> Service::start(tpm::Version version, const wire::proto::PowerOn& order,
-                                          SecretBytes volatile_state) {
+                                          const SecretBytes& handed_over) {
     tpm_ = std::make_unique<engine::LibtpmsEngine>();
-    VTPM_TRY(auto started, start_tpm(*tpm_, state_, version, order, std::move(volatile_state)));
+    VTPM_TRY(auto started, start_tpm(*tpm_, state_, version, order, handed_over));
     server_ = std::make_unique<CommandServer>(version, std::move(started.policy), *tpm_, state_,
                                               ring_.watcher);
     return started.ready;

@@ -36,7 +36,7 @@ class Service {
     Result<void> power_on();
     Result<void> describe(const wire::proto::Describe& question);
     Result<wire::proto::Ready> start(tpm::Version version, const wire::proto::PowerOn& order,
-                                     SecretBytes volatile_state);
+                                     const SecretBytes& handed_over);
     void fail_tpm(tpm::Version version);
     Result<void> wait();
     bool may_serve() const { return serving_ && !held_; }

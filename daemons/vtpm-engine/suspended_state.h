@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "volatile_head.h"
 #include "vtpm/engine/engine.h"
 
 namespace vtpm::engine_program {
@@ -14,6 +15,7 @@ engine::StateBlob suspended_state(std::uint64_t life, const SecretBytes& volatil
 bool has_suspended_state(const std::vector<engine::StateBlob>& blobs);
 void drop_suspended_state(std::vector<engine::StateBlob>& blobs);
 // Takes it out of `blobs`, if it is there. None, or of another life: Errc::not_found, out_of_order.
-Result<SecretBytes> take_suspended_state(std::vector<engine::StateBlob>& blobs, std::uint64_t life);
+Result<VolatileState> take_suspended_state(std::vector<engine::StateBlob>& blobs,
+                                           std::uint64_t life);
 
 }  // namespace vtpm::engine_program

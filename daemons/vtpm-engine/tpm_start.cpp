@@ -8,27 +8,27 @@
 namespace vtpm::engine_program {
 
 Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Version version,
-                             const wire::proto::PowerOn& order, SecretBytes volatile_state,
+                             const wire::proto::PowerOn& order, const SecretBytes& handed_over,
                              const std::function<Result<void>()>& on_loaded) {
     const auto begin = std::chrono::steady_clock::now();
     VTPM_TRY(auto loaded, state.load());
     const bool manufacture = loaded.sequence == 0;
     const bool put_by = has_suspended_state(loaded.blobs);
+    VolatileState memory;
     if (order.resume()) {
-        VTPM_TRY(volatile_state, take_suspended_state(loaded.blobs, order.life()));
-    } else {
-        drop_suspended_state(loaded.blobs);
+        VTPM_TRY(memory, take_suspended_state(loaded.blobs, order.life()));
+    } else if (!handed_over.empty()) {
+        VTPM_TRY(memory, take_handed_over_state(handed_over, loaded.sequence));
     }
-    if (manufacture && !volatile_state.empty()) {
+    drop_suspended_state(loaded.blobs);
+    if (manufacture && !memory.content.empty()) {
         return fail(Errc::corrupt, "volatile state for an instance that was never stored");
-    }
-    if (!order.resume() && !volatile_state.empty()) {
-        VTPM_TRY(volatile_state, take_handed_over_state(volatile_state, loaded.sequence));
     }
     if (on_loaded && !manufacture && !put_by)
         VTPM_CHECK(on_loaded());
-    engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(volatile_state),
+    engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(memory.content),
                           std::move(loaded.seed)};
+    start.time_of_day = memory.time_of_day;
     start.has_firmware = order.has_firmware();
     start.banks = std::move(loaded.banks);
     if (order.buffer_size() != 0)

@@ -15,11 +15,11 @@ struct StartedTpm {
     tpm::CommandPolicy policy;
 };
 
-// `volatile_state`: to go on with; with order.resume() it comes from the vault instead. `on_loaded`
-// is called once the state is there, and before libtpms gets it, if nothing is to be stored after
+// `handed_over`: to go on with; with order.resume() it comes from the vault instead. `on_loaded` is
+// called once the state is there, and before libtpms gets it, if nothing is to be stored after
 // that; its error is this one's.
 Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Version version,
-                             const wire::proto::PowerOn& order, SecretBytes volatile_state,
+                             const wire::proto::PowerOn& order, const SecretBytes& handed_over,
                              const std::function<Result<void>()>& on_loaded = {});
 
 }  // namespace vtpm::engine_program

@@ -15,8 +15,8 @@
 
 #include "callbacks.h"
 #include "profile.h"
-#include "time_of_day.h"
 #include "vtpm/engine/state_shelf.h"
+#include "vtpm/engine/time_of_day.h"
 #include "vtpm/tpm/message.h"
 
 namespace vtpm::engine {
@@ -81,7 +81,7 @@ Result<void> LibtpmsEngine::power_on(PowerOn start) {
         VTPM_CHECK(choose_oldest_profile());
     TPMLIB_SetBufferSize(start.buffer_size, nullptr, nullptr);
     VTPM_CHECK(register_callbacks(*shelf_));
-    use_steady_time_of_day();
+    go_on_from_time_of_day(start.time_of_day);
     initialised_ = true;  // even if it fails: it holds on to the version until it is terminated
     if (const auto started = TPMLIB_MainInit(); started != TPM_SUCCESS) {
         return fail(Errc::corrupt,

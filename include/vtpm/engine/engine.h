@@ -32,6 +32,7 @@ struct PowerOn {
     std::vector<StateBlob> blobs;                // the lasting state; empty exactly if manufacture
     SecretBytes volatile_state;                  // to go on with; empty: a cold start
     SecretBytes seed;                            // entropy from the host's chip, mixed in
+    std::uint64_t time_of_day = 0;               // that volatile_state has seen: time_of_day.h
     bool has_firmware = false;                   // which gives Startup itself
     tpm::PcrBanks banks{tpm::default_pcr_bank};  // of a TPM 2.0 that is manufactured
     // The ring's packet is 4088 bytes; libtpms' own 4096 would make responses that do not fit.

@@ -42,6 +42,7 @@ TOO_SLOW = "unable to add vtpm devices"
 # Linux gives a short command of TPM 1.2 2 s, and the next one only once it is answered. A machine under emulation may
 # take longer: then it is not known whether what was late has been done.
 LATE_S = 120.0
+GIVEN_UP = 62  # ETIME, by tpmraw
 STARTS = 3  # of one guest, before a slow machine is no excuse
 BACK = ("for i in $(seq 300); do for d in /dev/tpm[0-9]; do [ -c $d ] || continue; "
         "[ $d = /dev/tpm0 ] || ln -sf $d /dev/tpm0; exit 0; done; sleep 0.2; done; exit 1")
@@ -121,7 +122,7 @@ class Player:
     def transmit(self, command: bytes) -> bytes:
         """One command to the guest's driver."""
         status, out = self.guest.sh(f"tpmraw {command.hex()}", 300)
-        if status == 1 and self.version == "1.2":
+        if status == GIVEN_UP and self.version == "1.2":
             raise Late
         if status != 0:
             raise LabError(f"tpmraw {command.hex()} ended with {status}:\n{out}")

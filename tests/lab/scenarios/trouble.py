@@ -60,6 +60,12 @@ class Case:
         expect(any(self.write() for _ in range(5)), f"TPM {self.version} cannot write after {after}")
         expect_equal(tpm_of(self.guest, self.version).read_secret(SIZE), self.secret, f"NV after {after}")
 
+    def ask_the_time(self, when: str) -> None:
+        """TPM_GetTicks, or TPM2_ReadClock: a TPM 1.2 for which time went back is in failure mode."""
+        command = {"1.2": "00c10000000a000000f1", "2.0": "80010000000a00000181"}[self.version]
+        answer = self.guest.check(f"tpmraw {command}", 240)
+        expect_equal(answer[12:20], "00000000", f"code of TPM {self.version}'s time {when}")
+
     failed = False
 
 
@@ -154,8 +160,13 @@ def _clock(lab: Lab, cases: list[Case]) -> None:
             lab.check(f"date +%s >/run/lab/clock && date -s {when}")
         lab.check("vtpmctl create --name clock && vtpmctl delete clock --yes")
         expect(_epoch(lab) > epoch, "no commit after the clock had jumped")
+        for case in cases:
+            case.ask_the_time("after a jump")
+            lab.check(f"systemctl restart {vtpm.unit(case.guest.domid)}", 60)
+            case.ask_the_time("in the next engine, which begins with the clock that jumped")
         lab.check("date -s @$(cat /run/lab/clock)")
         for case in cases:
+            case.ask_the_time("after the clock was right again")
             case.check("a clock that jumped")
 
 

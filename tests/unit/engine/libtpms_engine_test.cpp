@@ -2,9 +2,12 @@
 
 #include <libtpms/tpm_error.h>
 #include <libtpms/tpm_types.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -12,6 +15,7 @@
 #include <thread>
 
 #include "fakes/tpm_commands.h"
+#include "vtpm/engine/time_of_day.h"
 #include "vtpm/tpm/message.h"
 
 // In the place of a newer libtpms's: the program's own is found first.
@@ -321,4 +325,65 @@ TEST_CASE("the ticks of a TPM 1.2 go on while the clock is set") {
         before = ticks;
     }
     clock_set_by = 0;
+}
+
+namespace {
+
+// What a TPM leaves to the next process, in memory that both have.
+struct Left {
+    std::uint64_t time_of_day, ticks;
+    std::size_t lasting, of_memory;
+    std::array<std::uint8_t, 1 << 20> bytes;
+};
+
+// TPM_GetTicks or TPM2_ReadClock, and the time in its answer; 0: none.
+std::uint64_t ticks_of(engine::Engine& tpm, Version version) {
+    const bool old = version == Version::v1_2;
+    const auto answer =
+        run(tpm, tpm_commands::command(old ? 0x00C1 : 0x8001, old ? 0xF1 : 0x181, {}));
+    const auto ticks =
+        answer.code() == 0 ? ByteReader(answer.body().subspan(old ? 2 : 8)).u64() : 0;
+    return ticks.value_or(0);
+}
+
+// A process on a host whose clock is set by so much.
+void live_elsewhere(Version version, std::time_t set_by, Left& left) {
+    clock_set_by = set_by;
+    LibtpmsEngine tpm;
+    if (!tpm.power_on(fresh(version)))
+        return;
+    left.ticks = ticks_of(tpm, version);
+    const auto memory = tpm.volatile_state().value();
+    const auto lasting = tpm.take_changes().at(0).content->clone();
+    left.time_of_day = engine::time_of_day();
+    left.lasting = lasting.size();
+    left.of_memory = memory.size();
+    const auto rest = std::copy(lasting.view().begin(), lasting.view().end(), left.bytes.begin());
+    std::copy(memory.view().begin(), memory.view().end(), rest);
+}
+
+}  // namespace
+
+TEST_CASE("a TPM goes on in another process, on a host whose clock is behind") {
+    const auto version = GENERATE(Version::v1_2, Version::v2_0);
+    auto& left = *static_cast<Left*>(
+        ::mmap(nullptr, sizeof(Left), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    const auto elsewhere = ::fork();
+    if (elsewhere == 0) {
+        live_elsewhere(version, 1'000'000, left);
+        ::_exit(0);
+    }
+    REQUIRE(::waitpid(elsewhere, nullptr, 0) == elsewhere);
+    REQUIRE(left.ticks > 0);
+
+    const auto all = ByteView(left.bytes);
+    std::vector<StateBlob> lasting;
+    lasting.push_back({StateKind::permanent, SecretBytes::copy_of(all.first(left.lasting))});
+    auto start = with(version, std::move(lasting));
+    start.volatile_state = SecretBytes::copy_of(all.subspan(left.lasting, left.of_memory));
+    start.time_of_day = left.time_of_day;
+    LibtpmsEngine tpm;
+    power_on(tpm, std::move(start));
+    CHECK(ticks_of(tpm, version) >= left.ticks);
+    ::munmap(&left, sizeof(Left));
 }
