@@ -26,9 +26,9 @@ constexpr std::chrono::milliseconds ring_turn{50};
 constexpr std::chrono::milliseconds patience_of(tpm::Version version) {
     return std::chrono::milliseconds(version == tpm::Version::v1_2 ? 1500 : 30'000);
 }
-// And how long a TPM that begins waits, which has answered nothing yet: half of what a driver gives
-// the first command of a TPM 2.0.
-constexpr std::chrono::milliseconds beginning_patience{60'000};
+// And how long a TPM that begins waits: until vtpmd wants something else. What it began from may be
+// used up in the vault, if the manager died before it said so; the next engine would not find it.
+constexpr std::chrono::milliseconds beginning_patience = std::chrono::hours(24);
 // How long nobody is served because a manager that is back takes what is owed.
 constexpr std::chrono::milliseconds attach_patience{1500};
 // vtpmd waits for an order's answer for 4.5 s, and an Attach may come right before it.

@@ -14,6 +14,9 @@ Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Versi
     VTPM_TRY(auto loaded, state.load());
     const bool manufacture = loaded.sequence == 0;
     const bool put_by = has_suspended_state(loaded.blobs);
+    if (manufacture && !handed_over.empty()) {
+        return fail(Errc::corrupt, "volatile state for an instance that was never stored");
+    }
     VolatileState memory;
     if (order.resume()) {
         VTPM_TRY(memory, take_suspended_state(loaded.blobs, order.life()));
@@ -21,9 +24,6 @@ Result<StartedTpm> start_tpm(engine::Engine& tpm, StateClient& state, tpm::Versi
         VTPM_TRY(memory, take_handed_over_state(handed_over, loaded.sequence));
     }
     drop_suspended_state(loaded.blobs);
-    if (manufacture && !memory.content.empty()) {
-        return fail(Errc::corrupt, "volatile state for an instance that was never stored");
-    }
     if (on_loaded && !manufacture && !put_by)
         VTPM_CHECK(on_loaded());
     engine::PowerOn start{version, manufacture, std::move(loaded.blobs), std::move(memory.content),

@@ -8,8 +8,8 @@
 namespace vtpm::engine {
 namespace {
 
-constexpr std::int64_t second = 1'000'000;  // in microseconds
-constexpr std::uint64_t latest = 1ULL << 53U;
+constexpr std::int64_t second = 1'000'000;            // in microseconds
+constexpr std::int64_t end = 4'102'444'800 * second;  // 2100
 
 std::int64_t now(clockid_t clock) {
     timespec time{};
@@ -21,7 +21,9 @@ std::int64_t now(clockid_t clock) {
 // never back.
 std::atomic<std::int64_t> ahead = 0;
 
-void be_ahead_by(std::int64_t lead) {
+void be_ahead_by(std::int64_t lead, std::int64_t since_boot) {
+    if (lead >= end - since_boot)
+        return;
     auto most = ahead.load();
     while (lead > most && !ahead.compare_exchange_weak(most, lead)) {
     }
@@ -30,14 +32,17 @@ void be_ahead_by(std::int64_t lead) {
 }  // namespace
 
 std::uint64_t time_of_day() {
+    // In this order what a pause between the two adds is taken for no lead.
+    const auto host = now(CLOCK_REALTIME);
     const auto since_boot = now(CLOCK_BOOTTIME);
-    be_ahead_by(now(CLOCK_REALTIME) - since_boot);
+    be_ahead_by(host - since_boot, since_boot);
     return static_cast<std::uint64_t>(since_boot + ahead.load());
 }
 
 void go_on_from_time_of_day(std::uint64_t microseconds) {
-    if (microseconds <= latest)
-        be_ahead_by(static_cast<std::int64_t>(microseconds) - now(CLOCK_BOOTTIME));
+    const auto since_boot = now(CLOCK_BOOTTIME);
+    if (microseconds < static_cast<std::uint64_t>(end))
+        be_ahead_by(static_cast<std::int64_t>(microseconds) - since_boot, since_boot);
 }
 
 }  // namespace vtpm::engine

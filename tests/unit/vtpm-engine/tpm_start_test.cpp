@@ -31,15 +31,15 @@ class AttentiveTpm : public engine::Engine {
     engine::PowerOn start;
 };
 
-// A vtpmmgrd whose vault has these, under sequence 5.
+// A vtpmmgrd whose vault has these.
 class Vault {
   public:
-    explicit Vault(std::vector<engine::StateBlob> blobs) {
+    explicit Vault(std::vector<engine::StateBlob> blobs, std::uint64_t sequence = 5) {
         auto pair = stream_socket_pair().value();
         engine_end = std::move(pair.first);
         wire::Channel channel(std::move(pair.second));
         wire::proto::EngineReply reply;
-        reply.mutable_loaded()->set_sequence(5);
+        reply.mutable_loaded()->set_sequence(sequence);
         Bytes payload;
         for (const auto& [kind, content] : blobs) {
             auto& blob = *reply.mutable_loaded()->add_blob();
@@ -49,7 +49,7 @@ class Vault {
         }
         REQUIRE(channel.send(reply, payload));
         wire::proto::EngineReply committed;
-        committed.mutable_committed()->set_sequence(6);
+        committed.mutable_committed()->set_sequence(sequence + 1);
         REQUIRE(channel.send(committed));
         rest_ = std::make_unique<wire::Channel>(std::move(channel));
     }
@@ -77,6 +77,10 @@ TEST_CASE("a TPM that goes on is told the time of day that it has seen") {
     SECTION("handed over by the engine before") {
         handed_over = old(handed_over_state(5, SecretBytes::copy_of(Bytes(8, 2))));
     }
+    SECTION("handed over, while something else was put by") {
+        handed_over = old(handed_over_state(5, SecretBytes::copy_of(Bytes(8, 2))));
+        blobs.push_back(suspended_state(3, SecretBytes::copy_of(Bytes(9, 3))));
+    }
     SECTION("put by in the vault") {
         auto put_by = suspended_state(3, SecretBytes::copy_of(Bytes(8, 2)));
         put_by.content = old(*put_by.content);
@@ -91,4 +95,15 @@ TEST_CASE("a TPM that goes on is told the time of day that it has seen") {
     CHECK(tpm.start.time_of_day == long_ago);
     CHECK(tpm.start.volatile_state.size() == 8);
     CHECK(tpm.start.blobs.size() == 1);
+}
+
+TEST_CASE("a memory of a TPM that was never stored is none") {
+    Vault vault({}, 0);
+    StateClient state(std::move(vault.engine_end));
+    AttentiveTpm tpm;
+    const auto handed_over = handed_over_state(0, SecretBytes::copy_of(Bytes(8, 2)));
+    const auto started = start_tpm(tpm, state, tpm::Version::v1_2, {}, handed_over);
+    REQUIRE_FALSE(started);
+    CHECK(started.error().code == Errc::corrupt);
+    CHECK(tpm.start.volatile_state.empty());
 }
