@@ -145,3 +145,36 @@ TEST_CASE("a TPM that could not go on is not begun anew by the next vtpmd, and c
     CHECK(Recorder::digest_of(right) == last);
     CHECK(right.destroy());
 }
+
+// The label under which the TPM was put by must outlive the vtpmd in between: its beginning is what
+// goes on, with the state that this names.
+TEST_CASE("a TPM whose beginning waits for the manager goes on under the next vtpmd", "[heirs]") {
+    Recorder life;
+    life.begin();
+    REQUIRE(life.guest.service().ready());
+    life.guest.vtpmd().terminate();
+    REQUIRE(life.guest.vtpmd().wait(10s) == stopped);
+    life.guest.start_vtpmd();
+    pid_t engine = -1;
+    for (int i = 0; i < 10'000 && (engine = life.guest.engine_pid()) < 0; ++i)
+        std::this_thread::yield();
+    REQUIRE(engine > 0);
+    ::kill(engine, SIGSTOP);  // before it has loaded anything
+    std::this_thread::sleep_for(500ms);
+    life.host.kill_manager();
+    ::kill(engine, SIGCONT);
+    SECTION("stopped") {
+        life.guest.vtpmd().terminate();
+        REQUIRE(life.guest.vtpmd().wait(10s) == 1 << 8);
+    }
+    SECTION("killed") {
+        life.kill_vtpmd();
+    }
+    life.guest.start_vtpmd();
+    std::this_thread::sleep_for(500ms);
+    life.host.start_manager();
+    CHECK(life.digest() == life.expected);
+    life.extend();
+    CHECK(life.digest() == life.expected);
+    CHECK(life.guest.destroy());
+}
