@@ -1,5 +1,6 @@
 """Two guests at once: different TPMs, nothing shared, and one TPM never in two guests."""
 
+import os
 import secrets
 
 from xenlab import vtpm
@@ -12,11 +13,13 @@ from xenlab.say import step
 
 NEEDS_PRODUCT = True
 OWN_HOST = False
+# A pair of TPM 1.2 takes a minute and a half.
+VERSIONS = ("1.2", "2.0") if "VTPM_LAB_LONG" in os.environ else ("2.0",)
 
 
 def run(lab: Lab) -> None:
-    """Both versions, one pair after the other."""
-    for version in ("1.2", "2.0"):
+    """One pair after the other; in a long run of both versions."""
+    for version in VERSIONS:
         _check_pair(lab, version)
 
 
