@@ -23,10 +23,12 @@ from xenlab.tpm20 import Tpm20, Tpm20Error
 
 T = TypeVar("T")
 NEEDS_PRODUCT = True
-OWN_HOST = True
+OWN_HOST = False
+CPUS = 2
 GUESTS = int(os.environ.get("VTPM_CHAOS_GUESTS", "3"))
 SECONDS = float(os.environ.get("VTPM_CHAOS_SECONDS", "120"))
 SEED = int(os.environ.get("VTPM_CHAOS_SEED", str(int(time.time()))))
+WEIGHT = "xl sched-credit2 -d Domain-0 -w"
 FEWEST = 4  # of the events, however long each takes
 MEMORY_MIB = 160  # so that ten fit
 SIZE = 32
@@ -262,9 +264,8 @@ def run(lab: Lab) -> None:
     """The main thread makes things happen; a thread a guest records."""
     say(f"  VTPM_CHAOS_SEED={SEED} VTPM_CHAOS_GUESTS={GUESTS} VTPM_CHAOS_SECONDS={SECONDS:.0f}")
     chance = random.Random(SEED)
-    lab.boot(cpus=2)
     # The guests never rest: docs/operations.md, on hosts with many guests.
-    lab.check("xl sched-credit2 -d Domain-0 -w 2048")
+    lab.check(f"{WEIGHT} 2048")
     players = [Player(lab, number, chance.getrandbits(32)) for number in range(GUESTS)]
     over = threading.Event()
     threads = [threading.Thread(target=player.play, args=(over,), daemon=True) for player in players]
@@ -285,6 +286,7 @@ def run(lab: Lab) -> None:
     expect_equal([player.failure for player in players if player.failure], [], "differences")
     for player in players:
         player.check()
+    lab.check(f"{WEIGHT} 256")
     commands = sum(player.commands for player in players)
     late = sum(player.late for player in players)
     starts = sum(player.starts for player in players)

@@ -1,4 +1,4 @@
-"""An older copy of the host's whole disk: the chip knows better; the recovery key is the way out."""
+"""An older copy of the host's whole disk, or of its chip: they do not fit; the recovery key is the way out."""
 
 import secrets
 
@@ -44,6 +44,29 @@ def run(lab: Lab) -> None:
     guest = lab.create_guest("mine", "pv", instance.line)
     expect_equal(tpm_of(guest, "1.2").read_secret(32), older, "the secret after the recovery")
     expect_in('"recoveries": 1', lab.check("vtpmctl status --json"), "vtpmctl status")
+    lab.shutdown()
+    _put_chip_back(lab, instance)
+
+
+def _put_chip_back(lab: Lab, instance: vtpm.Instance) -> None:
+    step("the guest writes something newer; then the chip is put back to what it was before")
+    older = lab.chip.copy(lab.directory / "older chip")
+    with timed("booting"):
+        lab.boot()
+    newer = _write(lab, instance)
+    lab.shutdown()
+    own = lab.chip.copy(lab.directory / "own chip")
+    lab.chip.restore(older)
+    with timed("booting with the older chip"):
+        lab.boot()
+    _check_refused(lab, instance)
+    lab.shutdown()
+    step("with the chip as it was left, all is as it was")
+    lab.chip.restore(own)
+    with timed("booting"):
+        lab.boot()
+    guest = lab.create_guest("mine", "pv", instance.line)
+    expect_equal(tpm_of(guest, "1.2").read_secret(32), newer, "the secret with the newest chip")
 
 
 def _write(lab: Lab, instance: vtpm.Instance) -> bytes:
@@ -54,7 +77,7 @@ def _write(lab: Lab, instance: vtpm.Instance) -> bytes:
 
 
 def _check_refused(lab: Lab, instance: vtpm.Instance) -> None:
-    step("status and journal say that the disk is older than what the chip remembers; the guest is refused")
+    step("status and journal say that disk and chip are not of the same time; the guest is refused")
     expect_in("the chip remembers another state", lab.sh("vtpmctl status").out, "vtpmctl status")
     expect_in("vtpmctl recover", lab.sh("vtpmctl list").out, "what vtpmctl advises")
     cursor = lab.journal_cursor()

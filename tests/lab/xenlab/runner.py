@@ -26,10 +26,15 @@ JOURNAL_TAIL = 60
 
 
 def load() -> dict[str, ModuleType]:
-    """Returns the scenarios by name, those that share a host first."""
+    """Returns the scenarios by name, those that share a host first, and next to each other."""
     sys.path.insert(0, str(SCENARIOS))
     modules = {path.stem: importlib.import_module(path.stem) for path in sorted(SCENARIOS.glob("*.py"))}
-    return dict(sorted(modules.items(), key=lambda item: item[1].OWN_HOST))
+    return dict(sorted(modules.items(), key=lambda item: (item[1].OWN_HOST, cpus(item[1]))))
+
+
+def cpus(scenario: ModuleType) -> int:
+    """Returns how many processors the shared host is to have."""
+    return int(getattr(scenario, "CPUS", 1))
 
 
 def summary(scenario: ModuleType) -> str:
@@ -45,6 +50,7 @@ class Runner:
         self.failed = 0
         self._directory = _run_directory()
         self._shared: Lab | None = None
+        self._shared_cpus = 0
         self._image: Dom0Image | None = None
         self._product: Path | NoProduct | None = None
         self._hosts = 0
@@ -58,7 +64,7 @@ class Runner:
             lab = self._new_host(scenario) if scenario.OWN_HOST else self._shared_host(scenario)
             scenario.run(lab)
             if not scenario.OWN_HOST:
-                lab.destroy_guests()
+                self._leave(lab)
         except (Failure, LabError, NoProduct, OSError, RuntimeError) as error:
             self.failed += 1
             self._explain(name, lab, error)
@@ -100,11 +106,21 @@ class Runner:
 
     def _shared_host(self, scenario: ModuleType) -> Lab:
         """Returns the running host that several scenarios use one after another."""
+        if self._shared_cpus != cpus(scenario):
+            self._discard_shared()
         if self._shared is None:
             self._shared = self._new_host(scenario)
+            self._shared_cpus = cpus(scenario)
             with timed("booting the shared host"):
-                self._shared.boot(cpus=1)
+                self._shared.boot(cpus=self._shared_cpus)
         return self._shared
+
+    def _leave(self, lab: Lab) -> None:
+        """Leaves the shared host to the next scenario, or takes it away if the last one has switched it off."""
+        if lab.is_on:
+            lab.destroy_guests()
+        else:
+            self._discard_shared()
 
     def _explain(self, name: str, lab: Lab | None, error: object) -> None:
         say(f"{name}: FAILED: {error}")
@@ -113,7 +129,11 @@ class Runner:
                 _show(name, host)
         if lab is not None and lab is self._shared:
             # What a failed scenario left behind is nothing to judge the next one by.
-            self._discard(lab)
+            self._discard_shared()
+
+    def _discard_shared(self) -> None:
+        if self._shared is not None:
+            self._discard(self._shared)
             self._shared = None
 
     def _discard(self, lab: Lab) -> None:
@@ -122,8 +142,7 @@ class Runner:
 
     def close(self) -> None:
         """Switches off and removes what this run made."""
-        if self._shared is not None:
-            self._discard(self._shared)
+        self._discard_shared()
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
