@@ -26,6 +26,11 @@ bool one_exists = false;
 
 constexpr std::uint32_t shutdown_2_0 = 0x145;
 
+bool has_code(ByteView message, std::uint32_t code) {
+    const auto header = tpm::parse_header(message);
+    return header && header->code == code;
+}
+
 std::string libtpms_says(const char* what, TPM_RESULT result) {
     return std::string(what) + ": libtpms error " + std::to_string(result);
 }
@@ -170,8 +175,7 @@ std::size_t LibtpmsEngine::execute(ByteView command, std::uint8_t locality,
     if (!running_)
         return refuse(response);
     set_locality(locality);
-    const auto header = tpm::parse_header(command);
-    shut_down_ = header && header->code == shutdown_2_0;
+    shut_down_ = false;
     std::uint32_t size = 0;
     // libtpms takes a pointer to non-const but documents the command as input only.
     const auto result = TPMLIB_Process(&response_, &size, &response_capacity_,
@@ -180,6 +184,7 @@ std::size_t LibtpmsEngine::execute(ByteView command, std::uint8_t locality,
     if (result != TPM_SUCCESS || size < tpm::header_size || size > response.size()) {
         return refuse(response);
     }
+    shut_down_ = has_code(command, shutdown_2_0) && has_code({response_, size}, TPM_SUCCESS);
     std::copy_n(response_, size, response.begin());
     OPENSSL_cleanse(response_, size);  // it may hold what the guest just unsealed
     return size;
