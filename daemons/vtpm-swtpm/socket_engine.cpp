@@ -94,7 +94,7 @@ Result<SocketEngine::Answer> SocketEngine::ask(const Order& order, ByteView payl
 Result<void> SocketEngine::on_report() {
     VTPM_TRY(const auto frame, process_.channel().receive(longest_patience));
     VTPM_TRY(const auto report, wire::parse<Report>(frame));
-    if (report.has_attached())
+    if (report.has_attached() && process_.take_attached())
         return {};
     if (!report.has_data_closed())
         return fail(Errc::malformed, "the engine reported out of turn");
@@ -130,7 +130,7 @@ Result<wire::Frame> SocketEngine::exchange(const Order& order, BodyCase expected
             return frame;
         if (report.has_data_closed())
             data_closed_ = true;
-        else if (!report.has_attached())
+        else if (!report.has_attached() || !process_.take_attached())
             break;
     }
     return fail(Errc::malformed, "the engine reported something else than it was asked for");

@@ -144,7 +144,9 @@ EngineProcess::EngineProcess(EngineProcess&& other) noexcept
       was_killed_(other.was_killed_),
       channel_(std::move(other.channel_)),
       ready_(std::move(other.ready_)),
+      attaching_(other.attaching_),
       question_(other.question_),
+      late_words_(other.late_words_),
       standing_(std::move(other.standing_)),
       handed_over_(std::move(other.handed_over_)) {}
 
@@ -212,10 +214,11 @@ void EngineProcess::leave() {
 }
 
 // Until our question is answered, all is. Of that only a memory is of worth, which would be lost.
-// Afterwards a Standing is: one that was asked for once more, or by somebody before us.
+// Afterwards a Standing is: one that was asked for once more, or by somebody before us. Not without
+// an end: nobody asked for so many.
 bool EngineProcess::for_another(const Report& report, wire::Frame& frame) {
     if (question_ == 0)
-        return report.has_standing();
+        return report.has_standing() && ++late_words_ <= max_reports_for_others;
     if (report.has_standing() && report.standing().question() == question_) {
         question_ = 0;
         standing_ = report.standing();
@@ -311,7 +314,15 @@ Result<void> EngineProcess::attach(Fd state) {
     VTPM_CHECK(bound_writes(state.get()));
     Order message;
     message.mutable_attach();
+    ++attaching_;
     return send(message, state.get());
+}
+
+bool EngineProcess::take_attached() {
+    if (attaching_ == 0)
+        return false;
+    --attaching_;
+    return true;
 }
 
 Result<void> EngineProcess::suspend(std::uint64_t life) {
@@ -354,7 +365,7 @@ Result<wire::Frame> EngineProcess::order(const Order& order, Report::BodyCase ex
             ready_ = report.ready();
             continue;
         }
-        if (report.has_attached())
+        if (report.has_attached() && take_attached())
             continue;
         if (report.has_failure())
             return tl::unexpected<Error>(wire::to_error(report.failure()));

@@ -62,6 +62,8 @@ class EngineProcess {
     Result<SecretBytes> hand_over();
     // A new channel to vtpmmgrd. Not waited for: an Attached report comes when it has it.
     Result<void> attach(Fd state);
+    // For each such report: false if it had none to make, and is out of turn.
+    bool take_attached();
     // A failure leaves a TPM that waits for go_on() before it serves its guest.
     Result<void> suspend(std::uint64_t life);
     Result<void> go_on() const;
@@ -92,7 +94,9 @@ class EngineProcess {
     bool was_killed_ = false;
     wire::Channel channel_;
     std::optional<wire::proto::Ready> ready_;
+    int attaching_ = 0;           // channels that it has not said to have
     std::uint64_t question_ = 0;  // of ours, as long as it is not answered
+    int late_words_ = 0;          // about where it stands, after that
     std::optional<wire::proto::Standing> standing_;
     SecretBytes handed_over_;
 };

@@ -41,7 +41,9 @@ Result<void> GuestTpm::take_over() {
                 "in another engine: {}",
                 uuid_.to_string(), instance_.name, guest_.domain,
                 log::printable(state.error().context));
-            return tl::make_unexpected(state.error());
+            // It goes into xenstore, for xl to show: not in the engine's words.
+            return fail(Errc::unavailable, NextAction::retry,
+                        "its TPM cannot go on in another engine yet; the journal of vtpmd has why");
         }
         if (state && !state->empty()) {
             volatile_state_ = std::move(*state);
@@ -115,7 +117,7 @@ void GuestTpm::on_engine() {
     const auto& report = *next;
     if (report->has_ready() && !ready_ && power_ != Power::failed) {
         became_ready(report->ready());
-    } else if (report->has_attached()) {
+    } else if (report->has_attached() && engine_->take_attached()) {
         spdlog::info("instance {} ({}): the TPM of domain {} has its manager again",
                      uuid_.to_string(), instance_.name, guest_.domain);
     } else if (report->has_failure() && !ready_ && !std::exchange(reported_failure_, true)) {

@@ -38,6 +38,18 @@ std::string failing_for_ever(Scene& scene) {
     return reports(scene, report);
 }
 
+std::string attached_for_ever(Scene& scene) {
+    wire::proto::Report report;
+    report.mutable_attached();
+    return reports(scene, report);
+}
+
+std::string standing_for_ever(Scene& scene) {
+    wire::proto::Report report;
+    report.mutable_standing()->set_question(1);
+    return reports(scene, report);
+}
+
 std::string out_of_turn(Scene& scene) {
     wire::proto::Report report;
     report.mutable_handed_over();
@@ -57,6 +69,8 @@ const Escape list[] = {
     {"vtpmd-ready", "report without an end that it is ready", ready_for_ever},
     {"vtpmd-failures", "report without an end that it has failed, in words for a terminal",
      failing_for_ever},
+    {"vtpmd-attached", "report without an end that it has its manager again", attached_for_ever},
+    {"vtpmd-standing", "tell without an end where it stands", standing_for_ever},
     {"vtpmd-out-of-turn", "hand over a state that nobody asked for", out_of_turn},
 };
 
