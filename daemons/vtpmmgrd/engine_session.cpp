@@ -1,5 +1,7 @@
 #include "engine_session.h"
 
+#include <poll.h>
+
 #include <algorithm>
 
 #include "translate.h"
@@ -11,6 +13,7 @@ namespace {
 
 constexpr std::size_t seed_size = 32;
 constexpr std::chrono::seconds seed_interval{10};
+constexpr std::chrono::milliseconds look_interval{500};
 constexpr std::size_t max_state = 2 * vault::Vault::max_blob_size;
 constexpr int max_blobs = 3;  // one a kind
 // What commits may bring together, one load must be able to give back.
@@ -59,14 +62,19 @@ EngineSession::EngineSession(Manager& manager, const Uuid& instance,
       channel_(std::make_shared<wire::AsyncChannel>(std::move(socket), request_limits)),
       pause_(channel_->executor()) {}
 
+// Who has to wait may end meanwhile, and its guest is to have its TPM again at once.
 void EngineSession::receive() {
-    const auto from = allowance_->work.allowed_from();
-    if (from <= RateBound::Clock::now())
+    const auto now = RateBound::Clock::now();
+    const auto from = allowance_->next_request();
+    if (from <= now)
         return receive_now();
-    pause_.expires_at(from);
+    pollfd peer{channel_->fd(), 0, 0};
+    if (peer.fd < 0 || (::poll(&peer, 1, 0) > 0 && (peer.revents & POLLHUP) != 0))
+        return manager_.holders.engine_gone(instance_, this);
+    pause_.expires_at(std::min(from, now + look_interval));
     pause_.async_wait([self = shared_from_this()](const boost::system::error_code& stopped) {
         if (!stopped)
-            self->receive_now();
+            self->receive();
     });
 }
 
@@ -133,8 +141,9 @@ Result<EngineSession::Answer> EngineSession::answer(const wire::proto::EngineReq
 // engine's own generator is seeded by the kernel.
 SecretBytes EngineSession::seed_from_chip() {
     const auto now = std::chrono::steady_clock::now();
-    if (now < manager_.next_seed)
+    if (now < manager_.next_seed || !allowance_->seeds.allows(now))
         return {};
+    allowance_->seeds.take(now);
     manager_.next_seed = now + seed_interval;
     auto seed = manager_.chip.random(seed_size);
     if (seed)
@@ -174,6 +183,9 @@ Result<EngineSession::Answer> EngineSession::load() {
 
 Result<void> EngineSession::commit(const wire::proto::Commit& commit, ByteView payload) {
     VTPM_TRY(auto changes, changes_of(commit, payload));
+    // Taken or not: the chip may have been asked.
+    if (const auto instance = manager_.vault.get(instance_); instance && instance->sync)
+        allowance_->proofs.take(Allowance::Clock::now());
     manager_.commits.add(channel_->executor(), instance_, commit.sequence(), std::move(changes),
                          [self = shared_from_this()](const Result<std::uint64_t>& sequence) {
                              if (!sequence)

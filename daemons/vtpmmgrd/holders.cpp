@@ -56,8 +56,14 @@ void Holders::engine_gone(const Uuid& uuid, const EngineSession* engine) {
 }
 
 std::shared_ptr<Allowance> Holders::allowance(const Uuid& uuid) {
-    const auto hold = holds_.find(uuid);
-    return hold == holds_.end() ? std::make_shared<Allowance>() : hold->second.allowance;
+    // One that nobody has and that is whole again is worth no memory.
+    std::erase_if(allowances_, [now = Allowance::Clock::now()](const auto& known) {
+        return known.second.use_count() == 1 && known.second->whole(now);
+    });
+    auto& found = allowances_[uuid];
+    if (!found)
+        found = std::make_shared<Allowance>();
+    return found;
 }
 
 std::optional<GuestDevice> Holders::holder(const Uuid& uuid) const {

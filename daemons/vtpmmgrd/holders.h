@@ -38,7 +38,8 @@ class Holders {
     // An engine's channel has closed. Ignored unless it is the current one.
     void engine_gone(const Uuid& uuid, const EngineSession* engine);
 
-    // What this holder's engines may still ask for; a new engine does not begin afresh.
+    // What this instance's engines may still ask for. Neither a new engine nor a guest's next power
+    // cycle, which it can have at will, begins afresh.
     std::shared_ptr<Allowance> allowance(const Uuid& uuid);
 
     std::optional<GuestDevice> holder(const Uuid& uuid) const;
@@ -50,11 +51,11 @@ class Holders {
         Bytes heir;
         bool attended = false;  // a vtpmd is connected
         std::shared_ptr<EngineSession> engine = nullptr;
-        std::shared_ptr<Allowance> allowance = std::make_shared<Allowance>();
     };
     void drop_if_over(std::map<Uuid, Hold>::iterator hold);
 
     std::map<Uuid, Hold> holds_;
+    std::map<Uuid, std::shared_ptr<Allowance>> allowances_;  // those that are not whole, and more
 };
 
 }  // namespace vtpm::manager

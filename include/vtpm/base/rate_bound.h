@@ -16,6 +16,7 @@ class RateBound {
 
     bool allows(Clock::time_point now) const { return now >= allowed_from(); }
     Clock::time_point allowed_from() const { return full_at_ - slack_; }
+    bool whole(Clock::time_point now) const { return now >= full_at_; }  // all of the burst is left
     // `times`: what was allowed turned out to be worth that many.
     void take(Clock::time_point now, unsigned times = 1) {
         full_at_ = std::max(full_at_, now) + times * interval_;

@@ -22,6 +22,12 @@ class EngineChannel(rig.RigTest):
         loaded = self.engine.load()
         self.assertEqual((loaded.sequence, loaded.blobs), (sequence, blobs))
 
+    def assert_not_now(self, engine):
+        engine.socket.settimeout(2)
+        engine.send(*frames.commit(200, (PERMANENT, b"200")))
+        with self.assertRaises(TimeoutError):
+            engine.receive()
+
     def test_a_new_instance(self):
         loaded = self.engine.load()
         self.assertEqual((loaded.sequence, loaded.blobs, len(loaded.seed)), (0, {}, 32))
@@ -32,6 +38,22 @@ class EngineChannel(rig.RigTest):
         again = self.attach(self.hold(self.web1)).load()
         self.assertEqual(len(again.seed), 32)
         self.assertNotEqual(again.seed, loaded.seed)
+
+    def test_each_write_known_to_the_chip_and_no_more_of_them_than_it_can_bear(self):
+        sync = self.create("sync", "--sync")
+        holder = self.hold(sync, domain=8)
+        engine = self.attach(holder)
+        before = self.json("status")["freshness"]["chip_writes"]
+        for sequence in range(200):
+            self.assertEqual(engine.commit(sequence, (PERMANENT, b"%d" % sequence)), sequence + 1)
+        self.assertGreaterEqual(self.json("status")["freshness"]["chip_writes"], before + 200)
+        self.assert_not_now(engine)
+        # Nor does the guest's next power cycle make it more. Others go on.
+        engine.close()
+        holder.close()
+        rig.eventually(lambda: self.json("status")["in_use"] == 1)
+        self.assert_not_now(self.attach(self.hold(sync, domain=9)))
+        self.assertEqual(self.engine.commit(0, (PERMANENT, b"web1")), 1)
 
     def test_a_new_policy_is_for_the_next_engine(self):
         self.assertEqual(self.engine.load().policy, b"")

@@ -20,6 +20,18 @@ TEST_CASE("ten thousand requests in advance, then 250 a second") {
     CHECK(allowance.work.allowed_from() - RateBound::Clock::now() > 30s);
 }
 
+TEST_CASE("two hundred commits to the chip in advance, then one a minute") {
+    Allowance allowance;
+    for (int i = 0; i < 200; ++i) {
+        REQUIRE(allowance.next_request() <= Allowance::Clock::now());
+        allowance.proofs.take(Allowance::Clock::now());
+    }
+    CHECK(allowance.next_request() > Allowance::Clock::now() + 50s);
+    CHECK(allowance.work.allows(Allowance::Clock::now()));
+    CHECK_FALSE(allowance.whole(Allowance::Clock::now() + 199min));
+    CHECK(allowance.whole(Allowance::Clock::now() + 200min));
+}
+
 TEST_CASE("a large state is worth many requests") {
     Allowance allowance;
     for (int i = 0; i < 160; ++i)

@@ -28,6 +28,17 @@ TEST_CASE("one holder at a time") {
     CHECK(holders.acquire(uuid, {6, 0}, heir));
 }
 
+TEST_CASE("what an instance may ask for does not begin afresh with its guest") {
+    Holders holders;
+    const auto uuid = Uuid::random();
+    REQUIRE(holders.acquire(uuid, {5, 0}, heir));
+    holders.allowance(uuid)->take_work(1UL << 20);
+    holders.release(uuid);
+    REQUIRE(holders.acquire(uuid, {6, 0}, heir));
+    CHECK_FALSE(holders.allowance(uuid)->whole(Allowance::Clock::now()));
+    CHECK(holders.allowance(Uuid::random())->whole(Allowance::Clock::now()));
+}
+
 TEST_CASE("an engine that outlives its vtpmd keeps the instance for its guest") {
     Holders holders;
     const auto uuid = Uuid::random();
