@@ -55,6 +55,8 @@ void describe_setup(CLI::App& app, Arguments& a) {
     add_pcrs(setup, a.setup.approver);
     setup->add_flag("--no-latch", a.setup.no_latch,
                     "let the chip give out the keys more than once a boot");
+    setup->add_flag("--beside-another", a.setup.beside_another,
+                    "although this host's TPM has the commit cell of another vault");
     setup
         ->add_flag("--legacy-tpm12", a.setup.legacy_tpm12,
                    "the chip is a TPM 1.2: seal to this boot, over --pcrs, with less than a TPM "

@@ -60,8 +60,6 @@ int exit_code(const Error& error) {
 
 std::string advice(const Error& error) {
     switch (error.code) {
-        case Errc::not_set_up:
-            return "run: vtpmctl setup";
         case Errc::unavailable:
             return "try: systemctl start vtpmmgrd.socket; then: vtpmctl doctor";
         case Errc::permission:

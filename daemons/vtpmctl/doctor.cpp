@@ -133,7 +133,8 @@ void examine_units(Findings& findings) {
 
 void examine_vault(Findings& findings, const wire::proto::Status& status) {
     if (status.phase() == "not-set-up") {
-        check(findings, false, "vault", "", "this host is not set up; run: vtpmctl setup");
+        check(findings, false, "vault", "",
+              "this host is not set up: " + status.reason().context());
         return;
     }
     check(findings, status.phase() == "open", "vault",

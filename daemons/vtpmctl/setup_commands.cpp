@@ -49,6 +49,7 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
     setup.set_replace(options.replace_key);
     setup.set_no_latch(options.no_latch);
     setup.set_legacy_tpm12(options.legacy_tpm12);
+    setup.set_beside_another(options.beside_another);
     VTPM_CHECK(fill(*setup.mutable_approver(), options.approver));
     if (!options.recovery_public.empty()) {
         VTPM_TRY(*setup.mutable_recovery_public(), read_public_key(options.recovery_public));

@@ -18,6 +18,7 @@ struct SetupOptions {
     bool replace_key = false;     // in place of the one that the vault has
     ApproverOptions approver;
     bool no_latch = false;
+    bool beside_another = false;
     bool legacy_tpm12 = false;
 };
 

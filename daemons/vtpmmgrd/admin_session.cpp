@@ -162,6 +162,7 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
     wishes.recovery_public = request.recovery_public();
     wishes.latch = !request.no_latch() && !request.legacy_tpm12();
     wishes.legacy_tpm12 = request.legacy_tpm12();
+    wishes.beside_another = request.beside_another();
     VTPM_TRY(wishes.approver, wish_of(request.approver()));
     VTPM_TRY(const Uuid manager,
              request.replace() ? manager_.vault.replace_recovery_key(request.recovery_public())

@@ -87,7 +87,8 @@ int main(int argc, char** argv) {
     manager::Manager manager{settings, chip, vault, holders, keys, commits};
     manager::try_unlock(manager);
     if (vault.status().phase == vault::Phase::not_set_up) {
-        spdlog::warn("this host is not set up yet: run 'vtpmctl setup'");
+        if (const auto why = vault.unlock(); !why)  // and in status from now on
+            spdlog::warn("this host is not set up: {}", why.error().context);
     }
     serve(loop, manager, std::move(listening));
     if (const auto closed = vault.close(); !closed) {

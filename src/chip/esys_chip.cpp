@@ -206,6 +206,11 @@ Result<bool> EsysChip::latch_closed(const Latch& latch) {
     });
 }
 
+Result<std::vector<CellIndex>> EsysChip::cells() {
+    VTPM_TRY(EsysConnection* const to, connection());
+    return cell_indices(*to);
+}
+
 Result<void> EsysChip::remove_cell(CellIndex index) {
     return with_srk(
         [&](EsysConnection& to, const LoadedHandle& srk) { return remove_index(to, srk, index); });

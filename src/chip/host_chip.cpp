@@ -125,6 +125,11 @@ Result<bool> HostChip::latch_closed(const Latch& latch) {
     return to->latch_closed(latch);
 }
 
+Result<std::vector<CellIndex>> HostChip::cells() {
+    VTPM_TRY(Chip* const to, chip());
+    return to->cells();
+}
+
 Result<void> HostChip::remove_cell(CellIndex index) {
     VTPM_TRY(Chip* const to, chip());
     return to->remove_cell(index);

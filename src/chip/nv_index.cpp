@@ -1,6 +1,7 @@
 #include "nv_index.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "chip_errors.h"
 #include "sealing.h"
@@ -55,10 +56,33 @@ Result<CellIndex> free_index(EsysConnection& connection) {
     return fail(Errc::too_large, "all NV indices that we use are taken");
 }
 
-bool is_of_our_kinds(const TPMS_NV_PUBLIC& given) {
+// By any tag.
+bool is_of_kind(const TPMS_NV_PUBLIC& given, NvKind kind) {
     CellTag tag{};
     std::copy_n(given.authPolicy.buffer, tag.size(), tag.begin());
-    return std::ranges::any_of(all_kinds, [&](NvKind kind) { return is_ours(given, kind, tag); });
+    return is_ours(given, kind, tag);
+}
+
+bool is_of_our_kinds(const TPMS_NV_PUBLIC& given) {
+    return std::ranges::any_of(all_kinds, [&](NvKind kind) { return is_of_kind(given, kind); });
+}
+
+// Those of our range, one after the other, as they are found: `each` may remove what it is given.
+Result<void> visit_indices(
+    EsysConnection& connection,
+    const std::function<Result<void>(LoadedHandle, const TPMS_NV_PUBLIC&)>& each) {
+    for (CellIndex index = first_index; index <= last_index; ++index) {
+        VTPM_TRY(const auto next, next_index(connection, index));
+        if (!next || *next > last_index)
+            return {};
+        index = *next;
+        VTPM_TRY(auto found, find_index(connection, index));
+        if (!found)
+            continue;
+        VTPM_TRY(const auto given, read_public(connection, *found));
+        VTPM_CHECK(each(std::move(*found), given));
+    }
+    return {};
 }
 
 Result<void> undefine(EsysConnection& connection, const LoadedHandle& srk, LoadedHandle index) {
@@ -174,6 +198,17 @@ Result<NewIndex> define_index(EsysConnection& connection, const LoadedHandle& sr
     return NewIndex{index, LoadedHandle(connection, handle, LoadedHandle::End::close)};
 }
 
+Result<std::vector<CellIndex>> cell_indices(EsysConnection& connection) {
+    std::vector<CellIndex> cells;
+    VTPM_CHECK(visit_indices(connection,
+                             [&](const LoadedHandle&, const TPMS_NV_PUBLIC& given) -> Result<void> {
+                                 if (is_of_kind(given, NvKind::cell))
+                                     cells.push_back(given.nvIndex);
+                                 return {};
+                             }));
+    return cells;
+}
+
 Result<void> remove_index(EsysConnection& connection, const LoadedHandle& srk, CellIndex index) {
     VTPM_TRY(auto found, find_index(connection, index));
     if (!found)
@@ -188,22 +223,14 @@ Result<void> remove_index(EsysConnection& connection, const LoadedHandle& srk, C
 
 Result<void> remove_other_indices(EsysConnection& connection, const LoadedHandle& srk,
                                   const Cell& keep) {
-    for (CellIndex index = first_index; index <= last_index; ++index) {
-        VTPM_TRY(const auto next, next_index(connection, index));
-        if (!next || *next > last_index)
-            return {};
-        index = *next;
-        if (index == keep.index)
-            continue;
-        VTPM_TRY(auto found, find_index(connection, index));
-        if (!found)
-            continue;
-        VTPM_TRY(const auto given, read_public(connection, *found));
-        if (std::ranges::any_of(all_kinds,
-                                [&](NvKind kind) { return is_ours(given, kind, keep.tag); }))
-            VTPM_CHECK(undefine(connection, srk, std::move(*found)));
-    }
-    return {};
+    return visit_indices(
+        connection, [&](LoadedHandle found, const TPMS_NV_PUBLIC& given) -> Result<void> {
+            const bool of_tag = std::ranges::any_of(
+                all_kinds, [&](NvKind kind) { return is_ours(given, kind, keep.tag); });
+            if (given.nvIndex == keep.index || !of_tag)
+                return {};
+            return undefine(connection, srk, std::move(found));
+        });
 }
 
 }  // namespace vtpm::chip

@@ -52,6 +52,9 @@ struct NewIndex {
 Result<NewIndex> define_index(EsysConnection& connection, const LoadedHandle& srk, NvKind kind,
                               const SecretBytes& auth, const CellTag& tag);
 
+// Of commit cells, by any tag.
+Result<std::vector<CellIndex>> cell_indices(EsysConnection& connection);
+
 Result<void> remove_index(EsysConnection& connection, const LoadedHandle& srk, CellIndex index);
 Result<void> remove_other_indices(EsysConnection& connection, const LoadedHandle& srk,
                                   const Cell& keep);

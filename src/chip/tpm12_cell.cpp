@@ -192,6 +192,17 @@ Result<CellValue> extend_cell(Tpm12Connection& connection, const Cell& cell,
     return after.value_or(CellValue{});
 }
 
+Result<std::vector<CellIndex>> cells(Tpm12Connection& connection) {
+    VTPM_TRY(const auto indices, all_indices(connection));
+    std::vector<CellIndex> found;
+    for (const CellIndex index : indices) {
+        VTPM_TRY(const bool ours, is_a_cell(connection, index));
+        if (ours)
+            found.push_back(index);
+    }
+    return found;
+}
+
 Result<void> remove_cell(Tpm12Connection& connection, const OwnerAuth& owner, CellIndex index) {
     VTPM_TRY(const bool ours, is_a_cell(connection, index));
     if (!ours)

@@ -22,6 +22,7 @@ Result<std::optional<CellValue>> read_cell(Tpm12Connection& connection, const Ce
                                            const SecretBytes& auth);
 Result<CellValue> extend_cell(Tpm12Connection& connection, const Cell& cell,
                               const SecretBytes& auth, const CellValue& digest);
+Result<std::vector<CellIndex>> cells(Tpm12Connection& connection);
 Result<void> remove_cell(Tpm12Connection& connection, const OwnerAuth& owner, CellIndex index);
 Result<void> remove_other_cells(Tpm12Connection& connection, const OwnerAuth& owner,
                                 const Cell& keep);

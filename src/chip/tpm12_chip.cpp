@@ -224,6 +224,11 @@ Result<bool> Tpm12Chip::latch_closed(const Latch&) {
     return unsupported("boot latch");
 }
 
+Result<std::vector<CellIndex>> Tpm12Chip::cells() {
+    VTPM_TRY(Tpm12Connection* const to, connection());
+    return tpm12::cells(*to);
+}
+
 Result<void> Tpm12Chip::remove_cell(CellIndex index) {
     VTPM_TRY(Tpm12Connection* const to, pinned_connection());
     return tpm12::remove_cell(

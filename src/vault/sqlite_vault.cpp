@@ -122,14 +122,14 @@ Result<SqliteVault::Disk*> SqliteVault::disk() {
     if (disk_)
         return disk_.get();
     VTPM_CHECK(unlocked());
-    return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
+    return tl::make_unexpected(no_vault());
 }
 
 Result<SqliteVault::Unlocked*> SqliteVault::unlocked() {
     if (unlocked_)
         return unlocked_.get();
     if (!set_up_)
-        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
+        return tl::make_unexpected(no_vault());
     return fail(Errc::locked,
                 "the vault is locked" + (reason_ ? ": " + reason_->context : std::string()));
 }

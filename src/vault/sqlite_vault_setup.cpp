@@ -37,6 +37,28 @@ Result<SecretBytes> new_key(chip::Chip& chip, std::string_view purpose) {
     return hkdf_sha256(from_chip.view(), from_system.view(), as_bytes(purpose), key_size);
 }
 
+// A file system that is not mounted looks like a host that was never set up. Its vault would be
+// left behind, and guests would get new TPMs.
+Result<void> SqliteVault::check_no_other_vault() {
+    VTPM_TRY(const auto cells, chip_.cells());
+    if (cells.empty())
+        return {};
+    return fail(Errc::not_set_up, "there is no vault in " + directory_.string() +
+                                      ", but the host's TPM has the commit cell of one (NV index "
+                                      "0x" +
+                                      to_hex(ByteWriter().u32(cells.front()).written()) +
+                                      "): is its file system mounted, its backup put back? If "
+                                      "that vault is to be left behind: vtpmctl setup "
+                                      "--beside-another");
+}
+
+Error SqliteVault::no_vault() const {
+    if (reason_ && reason_->code == Errc::not_set_up)
+        return *reason_;
+    return {Errc::not_set_up, NextAction::ask_operator,
+            "there is no vault in " + directory_.string() + "; to make one: vtpmctl setup"};
+}
+
 Result<Uuid> SqliteVault::setup(const SetupWishes& wishes) {
     if (!disk_)
         VTPM_CHECK(open_disk());
@@ -102,9 +124,11 @@ Result<void> SqliteVault::lay_down(const SetupWishes& wishes, KeyBundle& keys) {
         VTPM_TRY(group.escrow, make_escrow(record.recovery_point,
                                            {record.manager, group.uuid, group_key.clone()}));
     }
+    VTPM_CHECK(clear_chip_of_setups(record));
+    if (!wishes.beside_another)
+        VTPM_CHECK(check_no_other_vault());
     const VaultDirectory files(directory_);
     VTPM_CHECK(files.prepare());
-    VTPM_CHECK(clear_chip_of_setups(record));
     VTPM_CHECK(files.begin(record.manager));
     const TableKeys table_keys = derive_table_keys(keys.root);
     VTPM_TRY(const SecretBytes anchor_key, random_secret(key_size));

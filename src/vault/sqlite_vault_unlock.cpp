@@ -186,8 +186,11 @@ Result<void> SqliteVault::look_at_latch() {
 
 Result<void> SqliteVault::try_open(const KeySource& keys) {
     VTPM_CHECK(open_disk());
-    if (!disk_)
-        return fail(Errc::not_set_up, "there is no vault here; run vtpmctl setup");
+    if (!disk_) {
+        const auto other = check_no_other_vault();
+        return tl::make_unexpected(!other && other.error().code == Errc::not_set_up ? other.error()
+                                                                                    : no_vault());
+    }
     late_commit_.reset();
     leftovers_.reset();
     log_is_ours_ = false;

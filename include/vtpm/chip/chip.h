@@ -227,6 +227,10 @@ class Chip {
     // Errc::wrong_cell: the latch was removed or replaced, and opens no more.
     virtual Result<bool> latch_closed(const Latch& latch) = 0;
 
+    // All that define_cell() would make, whoever made them: their tags say nothing to who does not
+    // know them. Changes nothing, needs no expect(), over an unprotected bus.
+    virtual Result<std::vector<CellIndex>> cells() = 0;
+
     // Gives an index of ours back to the owner, whatever it is. Errc::wrong_cell: there is none, or
     // it is not of a kind that we make.
     virtual Result<void> remove_cell(CellIndex index) = 0;

@@ -54,6 +54,7 @@ class EsysChip : public Chip {
     Result<std::uint64_t> increment_counter(const Counter& counter) override;
     Result<void> close_latch(const Latch& latch) override;
     Result<bool> latch_closed(const Latch& latch) override;
+    Result<std::vector<CellIndex>> cells() override;
     Result<void> remove_cell(CellIndex index) override;
     Result<void> remove_other_cells(const Cell& keep) override;
 

@@ -152,6 +152,8 @@ class SqliteVault : public Vault {
     Result<void> clear_chip();
     Result<void> remove_what_is_not_in_force();
     Result<void> clear_chip_of_setups(const VaultRecord& ours);
+    Result<void> check_no_other_vault();
+    Error no_vault() const;  // as it was found last
     Result<Recovery> find_keys(const SecretBytes& recovery_key);
     Result<void> seal_again(Recovery& found);
     Result<void> seal_again_on_tpm12(Recovery& found);

@@ -139,6 +139,8 @@ struct SetupWishes {
     // The chip is a TPM 1.2, and that is to be put up with: no approver's key, no latch; sealed to
     // this boot, over the PCRs of `approver`.
     bool legacy_tpm12 = false;
+    // Although the chip has the commit cell of another vault, whose directory may only be away.
+    bool beside_another = false;
 };
 
 class Vault {

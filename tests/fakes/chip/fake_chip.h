@@ -230,6 +230,15 @@ class FakeChip : public chip::Chip {
         return {};
     }
 
+    Result<std::vector<chip::CellIndex>> cells() override {
+        VTPM_CHECK(enter());
+        std::vector<chip::CellIndex> found;
+        for (std::size_t i = 0; i < memory_->cells.size(); ++i) {
+            if ((*memory_)[i].defined && (*memory_)[i].kind == Memory::Kind::cell)
+                found.push_back(static_cast<chip::CellIndex>(Memory::first_index + i));
+        }
+        return found;
+    }
     Result<void> remove_other_cells(const chip::Cell& keep) override {
         VTPM_CHECK(enter_pinned());
         for (std::size_t i = 0; i < memory_->cells.size(); ++i) {

@@ -1,5 +1,6 @@
 """vtpmctl setup: before it, twice, with a recovery key, and without a chip."""
 
+import shutil
 import subprocess
 import unittest
 import uuid
@@ -34,6 +35,27 @@ class Setup(rig.RigTest):
         self.assertEqual(status["manager"], manager["manager"])
         self.assertEqual((status["instances"], status["recovery_key"]), (1, False))
         self.assertEqual((self.manager.state / "set-up").read_text().strip(), manager["manager"])
+
+    def test_a_directory_that_is_not_there_is_no_new_host(self):
+        self.ctl("setup")
+        web1 = self.create("web1")
+        state, away = self.manager.state, self.directory / "not-mounted"
+        self.manager.stop()
+        state.rename(away)
+        self.manager.start()
+        status = self.json("status")
+        self.assertEqual(status["state"], "not-set-up")
+        self.assertIn("commit cell", status["reason"]["text"])
+        self.assertIn("--beside-another", self.ctl("setup", code=rig.LOCKED))
+        self.assertIn("mounted", self.ctl("create", "--name", "web2", code=rig.LOCKED))
+        reply = self.connect().ask(frames.open_instance(web1.bytes))
+        self.assertIn("commit cell", self.assert_failure(reply, "not-set-up").context)
+        self.assert_nothing_there()
+        self.manager.stop()
+        shutil.rmtree(state, ignore_errors=True)
+        away.rename(state)
+        self.manager.start()
+        self.assertEqual(self.json("show", "web1")["uuid"], str(web1))
 
     def test_recovery_key(self):
         out = self.directory / "recovery"

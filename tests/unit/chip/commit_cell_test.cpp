@@ -70,6 +70,9 @@ TEST_CASE("a manager's cells are told from others', and all but one can be remov
     const auto first = chip->define_cell(auth, cell_tag);
     const auto second = chip->define_cell(auth, cell_tag);
     REQUIRE((fine(stranger) && fine(first) && fine(second)));
+    REQUIRE(fine(chip->define_counter(cell_tag)));
+    CHECK(*EsysChip::open(swtpm.tcti()).value()->cells() ==
+          std::vector{*stranger, *first, *second});
     CHECK(chip->read_cell({*first, digest_of(1)}, auth).error().code == Errc::wrong_cell);
     REQUIRE(fine(chip->remove_other_cells({*second, cell_tag})));
     CHECK(chip->read_cell({*first, cell_tag}, auth).error().code == Errc::wrong_cell);

@@ -228,6 +228,7 @@ TEST_CASE("a TPM 1.2's commit cell is exact, and its keeper's alone") {
     const auto foreign = chip->define_cell(auth, tag_of(0x11));
     REQUIRE(fine(second));
     REQUIRE(fine(foreign));
+    CHECK(chip->cells().value().size() == 3);
     REQUIRE(fine(chip->remove_other_cells({*second, tag})));
     CHECK(code_of(chip->read_cell({*cell, tag}, auth)) == Errc::wrong_cell);
     CHECK(fine(chip->read_cell({*second, tag}, auth)));

@@ -21,7 +21,7 @@ TEST_CASE("before setup there is nothing, and nothing is made by asking") {
     CHECK(error_of(f.vault->store(Uuid(), 0, permanent("x"))) == Errc::not_set_up);
     CHECK(f.vault->idle());
     CHECK_FALSE(fs::exists(f.directory()));
-    CHECK(f.chip.calls() == 0);
+    CHECK(f.chip.calls() == 1);  // by unlock(): whether it knows of a vault
 }
 
 TEST_CASE("setup opens a vault, once") {
@@ -181,6 +181,39 @@ TEST_CASE("a vault whose database is lost is not a new one") {
     CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
     CHECK(error_of(f.vault->setup({})) == Errc::corrupt);
     CHECK_FALSE(fs::exists(f.database()));
+}
+
+TEST_CASE("a directory that is empty while the chip knows a vault is no new host") {
+    Fixture f;
+    f.set_up();
+    f.close();
+    const fs::path away = f.temporary.path() / "not mounted";
+    fs::rename(f.directory(), away);
+    f.reopen();
+    CHECK(f.vault->status().phase == Phase::not_set_up);
+    const auto opened = f.vault->unlock();
+    CHECK(error_of(opened) == Errc::not_set_up);
+    CHECK(opened.error().context.find("commit cell") != std::string::npos);
+    CHECK(f.vault->status().reason->context == opened.error().context);
+    const auto refused = f.vault->setup({});
+    CHECK(error_of(refused) == Errc::not_set_up);
+    CHECK(refused.error().context.find("--beside-another") != std::string::npos);
+    CHECK_FALSE(fs::exists(f.database()));
+    SECTION("it comes back") {
+        fs::remove_all(f.directory());
+        fs::rename(away, f.directory());
+        REQUIRE(fine(f.vault->unlock()));
+        CHECK_FALSE(f.vault->status().reason);
+    }
+    SECTION("or is left behind, and stays what it was") {
+        SetupWishes wishes;
+        wishes.beside_another = true;
+        REQUIRE(fine(f.vault->setup(wishes)));
+        f.close();
+        f.reopen_unlocked();
+        f.vault.emplace(away, f.chip);
+        CHECK(fine(f.vault->unlock()));
+    }
 }
 
 TEST_CASE("the marker comes back if a crash came before it") {
