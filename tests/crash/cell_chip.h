@@ -16,6 +16,8 @@ class CellChip : public fakes::FakeChip {
     // The cell has taken another anchor.
     std::function<void()> on_extend;
     bool troublesome = false;
+    // The last sync before the cell is extended, the next anchor's, was a lie.
+    bool anchor_not_synced = false;
 
     Result<chip::CellIndex> define_cell(const SecretBytes& auth,
                                         const chip::CellTag& tag) override {
@@ -38,6 +40,8 @@ class CellChip : public fakes::FakeChip {
     }
     Result<chip::CellValue> extend_cell(const chip::Cell& cell, const SecretBytes& auth,
                                         const chip::CellValue& digest) override {
+        if (anchor_not_synced && Disk::active() != nullptr)
+            Disk::active()->take_back_sync();
         if (!step())
             return gone();
         const std::size_t trouble = troublesome ? below(random_, 16) : 16;

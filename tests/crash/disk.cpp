@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <iterator>
+#include <utility>
 
 namespace vtpm::crash {
 namespace {
@@ -68,25 +70,24 @@ std::string Disk::name_of(std::string_view path) const {
     return std::string(path);
 }
 
-bool Disk::opened(int fd, std::string_view path, bool created) {
+void Disk::opened(int fd, std::string_view path, bool created) {
     const std::string name = name_of(path);
     if (path == parent_.native() || name == "..") {
         descriptors_[fd] = the_parent;
-        return true;
+        return;
     }
     if (name.empty()) {
         descriptors_[fd] = the_directory;
-        return true;
+        return;
     }
     if (!names_.contains(name)) {
         if (!created)
-            return false;
+            return;
         pending_names_.push_back({name, {}, files_.size()});
         apply(pending_names_.back(), names_);
         files_.emplace_back();
     }
     descriptors_[fd] = names_.at(name);
-    return true;
 }
 
 void Disk::wrote(int fd, std::size_t offset, ByteView data) {
@@ -107,7 +108,8 @@ bool Disk::synced(int fd) {
     const Inode inode = descriptors_.at(fd);
     const bool fails = fail_sync_ > 0 && --fail_sync_ == 0;
     sync_failed_ = sync_failed_ || fails;
-    if (lies_)
+    const bool of_directory = inode == the_parent || inode == the_directory;
+    if (lie_ == Lie::always || (lie_ == Lie::of_directories && of_directory))
         return !fails;
     if (inode == the_parent) {
         durable_ = exists_ && (durable_ || !fails);
@@ -119,13 +121,26 @@ bool Disk::synced(int fd) {
     } else {
         // A page that could not be written is clean afterwards: nobody tries again.
         File& file = files_[inode];
+        before_sync_.durable = file.durable;
         for (std::size_t i = 0; i < file.pending.size(); ++i) {
             if (!fails || i % 2 == 0)
                 apply(file.pending[i], file.durable);
         }
-        file.pending.clear();
+        before_sync_.pending = std::exchange(file.pending, {});
+        last_synced_ = inode;
     }
     return !fails;
+}
+
+void Disk::take_back_sync() {
+    if (last_synced_ == the_directory)
+        return;
+    File& file = files_[last_synced_];
+    file.durable = std::move(before_sync_.durable);
+    std::swap(file.pending, before_sync_.pending);
+    std::move(before_sync_.pending.begin(), before_sync_.pending.end(),
+              std::back_inserter(file.pending));
+    last_synced_ = the_directory;
 }
 
 void Disk::removed(std::string_view path) {

@@ -59,7 +59,10 @@ class Disk {
     void fail_sync(std::size_t nth) { fail_sync_ = nth; }
     bool sync_failed() const { return sync_failed_; }
     // A disk that says it has synced and has not.
-    void lie() { lies_ = true; }
+    enum class Lie { none, of_directories, always };
+    void lie(Lie lie) { lie_ = lie; }
+    // The last sync of a file was a lie: what it should have written is in doubt again.
+    void take_back_sync();
 
     // What the disk may hold if the power fails now.
     Image after_power_cut(Random& random) const;
@@ -72,7 +75,7 @@ class Disk {
     // For disk_calls.cpp.
     static Disk* active() { return active_; }
     bool covers(std::string_view path) const;
-    bool opened(int fd, std::string_view path, bool created);
+    void opened(int fd, std::string_view path, bool created);
     bool covers(int fd) const { return descriptors_.contains(fd); }
     void closed(int fd) { descriptors_.erase(fd); }
     void wrote(int fd, std::size_t offset, ByteView data);
@@ -123,7 +126,9 @@ class Disk {
     std::size_t crash_at_ = SIZE_MAX;
     std::size_t fail_sync_ = 0;
     bool sync_failed_ = false;
-    bool lies_ = false;
+    Lie lie_ = Lie::none;
+    Inode last_synced_ = the_directory;  // which is no file: none
+    File before_sync_;                   // the last one, but for what is cached
     std::function<void()> on_step_;
 };
 

@@ -50,7 +50,7 @@ int do_open(const char* path, int flags, mode_t mode) {
     }
     const int fd = raw_open(path, flags, mode);
     if (fd >= 0)
-        (void)disk->opened(fd, path, created);
+        disk->opened(fd, path, created);
     return fd;
 }
 

@@ -98,24 +98,24 @@ State World::read(vault::SqliteVault& vault, bool damaged) const {
     return state;
 }
 
-World::Outcome World::try_out(const Image& image, bool damaged) {
+World::Outcome World::try_out(const Image& image, const ChipMemory& memory, bool damaged) {
     ++figures_.boots;
     lay_down(image, directory_ / "copy" / "vault");
     fakes::FakeChip chip;
-    chip.memory() = chip_.memory();
+    chip.memory() = memory;
     vault::SqliteVault vault(directory_ / "copy" / "vault", chip);
     if (vault.status().phase == vault::Phase::not_set_up)
         return State();
     const auto opened = vault.unlock();
     if (opened)
         return read(vault, damaged);
-    const auto extends = [](fakes::FakeChip& of) {
+    const auto extends = [](const ChipMemory& of) {
         std::uint64_t sum = 0;
-        for (const auto& cell : of.memory())
+        for (const auto& cell : of)
             sum += cell.extends;
         return sum;
     };
-    if (extends(chip) != extends(chip_))
+    if (extends(chip.memory()) != extends(memory))
         wrong(figures_.other, "a refusal has changed the chip");
     if (damaged && (vault.setup({}) || !vault.status().reason))
         wrong(figures_.made_new, "a damaged vault is set up, or says no reason");
@@ -123,7 +123,7 @@ World::Outcome World::try_out(const Image& image, bool damaged) {
 }
 
 void World::judge_power_cut(const Image& left) {
-    const Outcome outcome = try_out(left);
+    const Outcome outcome = try_out(left, chip_.memory());
     if (const auto* const error = std::get_if<Error>(&outcome))
         return wrong(figures_.false_alarms, "after a power cut: " + error->context);
     const State& found = std::get<State>(outcome);
@@ -142,8 +142,8 @@ void World::judge_power_cut(const Image& left) {
         wrong(figures_.lost, "after a power cut: " + describe(found));
 }
 
-void World::judge_older(const Image& image, bool whole, bool* accepted) {
-    const Outcome outcome = try_out(image);
+void World::judge_older(const Image& image, const ChipMemory& memory, bool whole, bool* accepted) {
+    const Outcome outcome = try_out(image, memory);
     if (const auto* const error = std::get_if<Error>(&outcome)) {
         ++figures_.refused;
         if (whole && error->code != Errc::rolled_back && error->code != Errc::wrong_cell)
@@ -170,7 +170,7 @@ void World::judge_older(const Image& image, bool whole, bool* accepted) {
 }
 
 World::Damage World::judge_damaged(const Image& image) {
-    const Outcome outcome = try_out(image, true);
+    const Outcome outcome = try_out(image, chip_.memory(), true);
     if (!std::holds_alternative<State>(outcome))
         return Damage::refused;
     const State& found = std::get<State>(outcome);
@@ -193,17 +193,20 @@ void World::put_back_images(std::size_t count, bool fall) {
     if (!current_.set_up || kept_.empty())
         return;
     for (std::size_t n = 0; n < std::min(count, kept_.size()); ++n) {
-        const Image& image = count >= kept_.size() ? kept_[n] : kept_[below(random_, kept_.size())];
+        const Kept& kept = count >= kept_.size() ? kept_[n] : kept_[below(random_, kept_.size())];
+        const Image& image = kept.image;
+        const ChipMemory& memory = fault_ == Fault::chip_goes_back ? kept.chip : chip_.memory();
         bool accepted = false;
-        judge_older(image, true, &accepted);
+        judge_older(image, memory, true, &accepted);
         // The files of two images, or of one and the right one.
-        const Image& other = one_in(random_, 2) ? image_ : kept_[below(random_, kept_.size())];
+        const Image& other =
+            one_in(random_, 2) ? image_ : kept_[below(random_, kept_.size())].image;
         if (image && other) {
             Image mixed = image;
             mixed->erase("vault.db-wal");
             if (const auto log = other->find("vault.db-wal"); log != other->end())
                 mixed->insert(*log);
-            judge_older(mixed, false, nullptr);
+            judge_older(mixed, memory, false, nullptr);
         }
         if (accepted && fall) {
             take_over(Image(image));
@@ -239,7 +242,7 @@ void World::make_it_format_5() {
 // The host goes on with it, whatever was promised of another one.
 void World::take_over(const Image& image) {
     image_ = image;
-    const Outcome outcome = try_out(image_);
+    const Outcome outcome = try_out(image_, chip_.memory());
     if (const auto* const found = std::get_if<State>(&outcome))
         current_ = *found;
     candidates_ = {current_};

@@ -1,9 +1,9 @@
 // The model of reference/sealing.md 2.4, over the real vault: power cuts at any operation, all that
 // a disk may make of what was not synced, and whatever older image somebody puts back.
 #include <catch2/catch.hpp>
-#include <functional>
 
 #include "seed.h"
+#include "short_life.h"
 #include "world.h"
 
 using namespace vtpm;
@@ -47,37 +47,7 @@ void live_many(std::size_t worlds) {
     CHECK(figures.worst_window > 3);
 }
 
-// A short life, in which everything happens once.
-const std::vector<std::function<void(World&)>> script = {
-    &World::create, &World::store,  &World::take_snapshot,   &World::store,       &World::commit,
-    &World::revert, &World::store,  &World::rename,          &World::create,      &World::clone,
-    &World::store,  &World::idle,   &World::remove_snapshot, &World::store,       &World::remove,
-    &World::store,  &World::commit, &World::store,           &World::orderly_end,
-};
-
-void perform(
-    World& world, const std::function<void()>& after_each = [] {}) {
-    for (const auto& act : script) {
-        if (!world.alive())
-            return;
-        act(world);
-        after_each();
-    }
-}
-
-// After all that the disk may have made of the operations in doubt, or `most` of it.
-void judge_all(World& world, Random& random, std::size_t most) {
-    const std::size_t doubt = world.disk().in_doubt();
-    const bool all = doubt < 16 && (std::size_t{1} << doubt) <= most;
-    const std::size_t cases = all ? std::size_t{1} << doubt : most;
-    for (std::size_t n = 0; n < cases; ++n) {
-        world.judge_power_cut(all          ? world.disk().with(n)
-                              : n % 2 == 0 ? world.disk().after_power_cut(random)
-                                           : world.disk().with(random()));
-    }
-}
-
-// A cut at every `stride`th operation of the script; then, if `twice`, one at every operation of
+// A cut at every `stride`th operation of a short life; then, if `twice`, one at every operation of
 // the start that follows.
 void cut_everywhere(std::size_t stride, std::size_t most, bool twice) {
     const auto directory = in_memory();
@@ -90,7 +60,7 @@ void cut_everywhere(std::size_t stride, std::size_t most, bool twice) {
         world.keep_images(3);
         world.power_on(at);
         if (world.boot())
-            perform(world);
+            perform(world, short_life);
         complete = world.alive();
         judge_all(world, random, most);
         world.power_off();
@@ -125,13 +95,13 @@ void fail_each_sync(std::size_t most) {
         const auto judge = [&] { judge_all(world, random, most); };
         const bool booted = world.boot();
         if (booted)
-            perform(world, judge);
+            perform(world, short_life, judge);
         failed = world.disk().sync_failed();
         if (!booted) {
             world.power_off();
             world.power_on();
             CHECK(world.boot());
-            perform(world, judge);
+            perform(world, short_life, judge);
         }
         world.power_off();
         CHECK(figures.sound());

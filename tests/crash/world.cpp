@@ -94,6 +94,7 @@ void World::end(bool done, const State& next) {
 
 void World::power_on(std::size_t crash_at, Trouble trouble) {
     disk_.emplace(directory_ / "host", image_);
+    suffer(Fault::none);
     if (crash_at != SIZE_MAX)
         disk_->crash_at(crash_at);
     chip_.troublesome = trouble != Trouble::none;
@@ -102,12 +103,21 @@ void World::power_on(std::size_t crash_at, Trouble trouble) {
     disk_->on_step([this] {
         if (keep_every_ == 0 || !one_in(random_, keep_every_))
             return;
-        Image image = one_in(random_, 2) ? disk_->cache() : disk_->after_power_cut(random_);
+        Kept kept{one_in(random_, 2) ? disk_->cache() : disk_->after_power_cut(random_),
+                  chip_.memory()};
         if (kept_.size() < most_kept)
-            kept_.push_back(std::move(image));
+            kept_.push_back(std::move(kept));
         else
-            kept_[below(random_, most_kept)] = std::move(image);
+            kept_[below(random_, most_kept)] = std::move(kept);
     });
+}
+
+void World::suffer(Fault fault) {
+    fault_ = fault;
+    disk_->lie(fault == Fault::no_sync             ? Disk::Lie::always
+               : fault == Fault::no_directory_sync ? Disk::Lie::of_directories
+                                                   : Disk::Lie::none);
+    chip_.anchor_not_synced = fault == Fault::no_anchor_sync;
 }
 
 bool World::boot() {
@@ -134,10 +144,10 @@ bool World::boot() {
     return alive();
 }
 
-std::optional<Uuid> World::some_guest(bool usable) {
+std::optional<Uuid> World::some_guest() {
     std::vector<Uuid> found;
     for (const auto& [uuid, guest] : current_.guests) {
-        if (!usable || !guest.deleted)
+        if (!guest.deleted)
             found.push_back(uuid);
     }
     if (found.empty())
@@ -163,13 +173,16 @@ void World::create() {
 }
 
 void World::store() {
-    const auto uuid = some_guest(true);
+    const auto uuid = some_guest();
     if (!uuid)
         return create();
     State next = current_;
     Guest& guest = next.guests[*uuid];
     guest.content = ++numbers_;
-    const auto sequence = vault_->store(*uuid, guest.sequence++, changes(guest.content));
+    const std::uint64_t before = guest.sequence++;
+    if (fault_ == Fault::early_acknowledge)
+        end(true, next);
+    const auto sequence = vault_->store(*uuid, before, changes(guest.content));
     if (!sequence && alive() && sequence.error().code != Errc::io)
         wrong(figures_.other, "a store is refused: " + sequence.error().context);
     end(sequence.has_value(), next);
@@ -179,7 +192,7 @@ void World::store() {
 }
 
 void World::rename() {
-    const auto uuid = some_guest(true);
+    const auto uuid = some_guest();
     if (!uuid)
         return;
     State next = current_;
@@ -188,7 +201,7 @@ void World::rename() {
 }
 
 void World::remove() {
-    const auto uuid = some_guest(true);
+    const auto uuid = some_guest();
     if (!uuid)
         return;
     State next = current_;
@@ -198,7 +211,7 @@ void World::remove() {
 }
 
 void World::take_snapshot() {
-    const auto uuid = some_guest(true);
+    const auto uuid = some_guest();
     if (!uuid || current_.guests[*uuid].content == 0)
         return store();
     State next = current_;
@@ -254,7 +267,7 @@ void World::revert() {
 }
 
 void World::clone() {
-    const auto uuid = some_guest(true);
+    const auto uuid = some_guest();
     if (!uuid || current_.guests[*uuid].content == 0)
         return store();
     State next = current_;

@@ -69,6 +69,17 @@ class World {
 
     // The host is switched on; its power fails before the nth operation from now, if ever.
     void power_on(std::size_t crash_at = SIZE_MAX, Trouble trouble = Trouble::none);
+    // What makes a host break its promises; whoever judges it has to notice.
+    enum class Fault {
+        none,
+        no_sync,            // the disk says that it has synced, and has not
+        no_directory_sync,  // the same, of directories alone
+        no_anchor_sync,     // the same, of the anchor that the chip's cell is extended by
+        early_acknowledge,  // a guest has its answer before its write is durable
+        chip_goes_back,     // to what it said when the image that is put back was kept
+    };
+    // From now on, until it is switched on again.
+    void suffer(Fault fault);
     // The vault opens; it is set up, should that not have happened. False: the power is gone.
     bool boot();
     // By any end; what it leaves is chosen at random and judged.
@@ -106,14 +117,18 @@ class World {
     Damage judge_damaged(const Image& image);
     Disk& disk() { return *disk_; }
     bool alive() const { return disk_ && !disk_->crashed(); }
-    const Image& image() const { return image_; }
 
   private:
     using Outcome = std::variant<State, Error>;
+    using ChipMemory = fakes::FakeChip::Memory;
+    struct Kept {
+        Image image;
+        ChipMemory chip;
+    };
 
-    Outcome try_out(const Image& image, bool damaged = false);
+    Outcome try_out(const Image& image, const ChipMemory& memory, bool damaged = false);
     State read(vault::SqliteVault& vault, bool damaged) const;
-    void judge_older(const Image& image, bool whole, bool* accepted);
+    void judge_older(const Image& image, const ChipMemory& memory, bool whole, bool* accepted);
     void take_over(const Image& image);
     void check_cache();
     void check_window();
@@ -122,7 +137,7 @@ class World {
     void extended();
     void remember(std::vector<State>& states, const State& state) const;
     void wrong(std::uint64_t& count, const std::string& what);
-    std::optional<Uuid> some_guest(bool usable);
+    std::optional<Uuid> some_guest();
     Uuid new_uuid();
     std::optional<Uuid> some_guest_with_snapshot();
     bool shows(const State& next, const Uuid& uuid);
@@ -134,8 +149,9 @@ class World {
     std::optional<Disk> disk_;
     std::optional<vault::SqliteVault> vault_;
     Image image_;  // while the host is off
-    std::vector<Image> kept_;
+    std::vector<Kept> kept_;
     std::size_t keep_every_ = 0;
+    Fault fault_ = Fault::none;
 
     std::vector<Uuid> known_;                     // whatever was to be created
     std::map<std::string, std::uint64_t> taken_;  // what is in each snapshot; no name comes again
