@@ -39,6 +39,14 @@ class Columns {
         return {view.begin(), view.end()};
     }
 
+    std::optional<std::string> optional_text() {
+        if (row_.is_null(at_)) {
+            ++at_;
+            return std::nullopt;
+        }
+        return text();
+    }
+
     // NULL is an empty value.
     Bytes optional_bytes() { return row_.is_null(at_) ? (++at_, Bytes()) : bytes(); }
 

@@ -229,7 +229,8 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
         unlocked_.reset();
         return folded;
     }
-    (void)clear_chip();  // what is in its way is in the status
+    (void)clear_chip();      // what is in its way is in the status
+    (void)tell_approvals();  // or the next time; no reason to keep the guests waiting
     return {};
 }
 

@@ -222,6 +222,7 @@ void World::make_it_format_5() {
              SQLITE_OK ||
          sqlite3_exec(database,
                       "BEGIN; ALTER TABLE instances DROP COLUMN past; DROP TABLE snapshots;"
+                      "ALTER TABLE approvals DROP COLUMN actor;"
                       "PRAGMA user_version = 5; COMMIT",
                       nullptr, nullptr, nullptr) == SQLITE_OK);
     sqlite3_close(database);

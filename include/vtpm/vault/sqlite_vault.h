@@ -137,6 +137,7 @@ class SqliteVault : public Vault {
     Result<Unlocked*> unlocked();
     Result<Disk*> disk();
     Result<void> make(Change change, bool urgent);
+    Result<void> tell_approvals();
     Result<void> escrow_to(const Bytes& recovery_point);
     Result<void> renew(const Renewal& wish);
     Result<void> try_renew(const Renewal& wish);

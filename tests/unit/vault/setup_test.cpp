@@ -198,7 +198,11 @@ TEST_CASE("format and kind of the database") {
     f.close();
     Errc expected = Errc::corrupt;
     SECTION("a newer format") {
-        sql(f.database(), "PRAGMA user_version = 7");
+        sql(f.database(), "PRAGMA user_version = 8");
+        expected = Errc::unsupported;
+    }
+    SECTION("a format that is too old") {
+        sql(f.database(), "PRAGMA user_version = 4");
         expected = Errc::unsupported;
     }
     SECTION("another program's file") {
