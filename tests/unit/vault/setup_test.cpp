@@ -32,7 +32,7 @@ TEST_CASE("setup opens a vault, once") {
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
     CHECK(status.manager == *outcome);
-    CHECK(status.format == 6);
+    CHECK(status.format == 7);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
     CHECK(status.last_commit == 0);
@@ -252,6 +252,7 @@ TEST_CASE("another chip, or one that does not answer, keeps the vault locked") {
     CHECK(error_of(stranger.unlock()) == Errc::wrong_chip);
     CHECK(stranger.status().phase == Phase::locked);
     CHECK(stranger.status().reason->code == Errc::wrong_chip);
+    CHECK(stranger.status().reason->context.find("no recovery key") != std::string::npos);
     CHECK(error_of(stranger.load(a)) == Errc::locked);
 }
 
