@@ -18,9 +18,9 @@ struct Addition {
     std::string_view column = {};  // empty: the table as a whole
 };
 constexpr std::array additions{
-    Addition{6, "instances", "past BLOB"},
-    Addition{6, "snapshots"},
-    Addition{7, "approvals", "actor TEXT"},
+    Addition{6, "instances", "past BLOB"},  Addition{6, "snapshots"},
+    Addition{7, "approvals", "actor TEXT"}, Addition{7, "journal", "kin INTEGER"},
+    Addition{7, "journal", "other BLOB"},
 };
 
 // In order of name, as check_format() reads them. There are no NOT NULL and CHECK constraints and
@@ -52,10 +52,12 @@ constexpr std::array tables{
           " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB,"
           " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, policy BLOB, mac BLOB,"
           " past BLOB)"},
-    // Who did what to what and when, see journal.h; `mac` covers the line and the one before it.
+    // Who did what to what and when, see journal.h; `mac` covers the line and those before it.
+    // `kin`
+    // is how many lines of its kind there were then, negative for guests' ones.
     Table{"journal",
           "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"
-          " subject TEXT, previous BLOB, mac BLOB)"},
+          " subject TEXT, previous BLOB, mac BLOB, kin INTEGER, other BLOB)"},
     // id is 4 * instances.id + kind; content is what record_cipher.h says.
     Table{"records",
           "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"

@@ -160,7 +160,8 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
     }
     event.action = change.action;
     event.subject = change.subject;
-    VTPM_TRY(const auto line, open.journal->next(event, open.instances->beside().journal));
+    VTPM_TRY(const auto line,
+             open.journal->next(event, open.instances->beside().journal, change.kind));
     const Beside beside{surroundings_of(change.record.value_or(before), groups,
                                         change.tickets.value_or(disk_->tickets)),
                         line.mac};

@@ -215,7 +215,8 @@ Result<void> SqliteVault::note(std::string_view action, const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
     const InstanceRow* const row = open->instances->find(uuid);
     return make({.action = std::string(action),
-                 .subject = subject_of(row == nullptr ? "?" : row->facts.name, uuid)},
+                 .subject = subject_of(row == nullptr ? "?" : row->facts.name, uuid),
+                 .kind = Journal::Kind::guests},
                 false);
 }
 

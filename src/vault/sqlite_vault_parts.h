@@ -101,6 +101,7 @@ struct SqliteVault::Change {
         std::string actor;
     };
     std::optional<Earlier> earlier = {};
+    Journal::Kind kind = Journal::Kind::operators;
 };
 
 // New keys, or other conditions for them, and new seals for all that there are.

@@ -123,7 +123,7 @@ struct StoredApproval {
 
 // A line of the journal. Who did what, to what, and when.
 struct Event {
-    std::uint64_t number = 0;  // from 1, without gaps
+    std::uint64_t number = 0;  // from 1; those that are not kept any more leave gaps
     std::int64_t at = 0;       // unix seconds
     std::string actor;
     std::string action;   // "create", "open", ...
@@ -283,7 +283,8 @@ class Vault {
 
     // Lines of the journal after this number, no more than `limit`.
     virtual Result<std::vector<Event>> journal(std::uint64_t after, std::size_t limit) = 0;
-    // Adds one, about what somebody does with an instance.
+    // Adds one, about what a guest's start does with an instance. Such lines have room of their
+    // own, and push out no others.
     virtual Result<void> note(std::string_view action, const Uuid& instance) = 0;
 
     // ---- instances; Errc::locked too while an instance's group is closed ----

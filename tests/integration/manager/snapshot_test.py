@@ -107,6 +107,8 @@ class Snapshots(rig.RigTest):
                         "with sqlite3.connect(sys.argv[1]) as db:\n"
                         "    db.executescript('ALTER TABLE instances DROP COLUMN past;"
                         " DROP TABLE snapshots; ALTER TABLE approvals DROP COLUMN actor;"
+                        " ALTER TABLE journal DROP COLUMN kin;"
+                        " ALTER TABLE journal DROP COLUMN other;"
                         " PRAGMA user_version = 5')", database], check=True)
         self.manager.start()
         self.assertEqual(self.json("status")["format"], 7)
