@@ -101,6 +101,7 @@ class SqliteVault : public Vault {
     Result<Instance> get(const Uuid& uuid) override;
     Result<void> check_usable(const Uuid& uuid) override;
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
+    Result<Instance> set_sync(const Uuid& uuid, bool sync) override;
     Result<Instance> set_policy(const Uuid& uuid, ByteView policy) override;
     Result<void> remove(const Uuid& uuid) override;
     Result<Instance> take_snapshot(const Uuid& uuid, std::string_view name) override;

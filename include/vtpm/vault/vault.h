@@ -305,6 +305,10 @@ class Vault {
     virtual Result<void> check_usable(const Uuid& uuid) = 0;
 
     virtual Result<Instance> rename(const Uuid& uuid, std::string_view name) = 0;
+    // Whether each of its writes is known to the chip before it is answered; from the next one on,
+    // and all that were before are known to it when this has returned. Whoever is refused with
+    // NextAction::retry_later because the chip does not answer need not repeat it.
+    virtual Result<Instance> set_sync(const Uuid& uuid, bool sync) = 0;
 
     // Errc::too_large above max_policy_size.
     virtual Result<Instance> set_policy(const Uuid& uuid, ByteView policy) = 0;

@@ -111,7 +111,29 @@ class Rollback(rig.RigTest):
         self.assertEqual((now["writes_since"], now["epoch"]), (0, fresh["epoch"] + 1))
         self.assertEqual(now["chip_writes"], fresh["chip_writes"] + 1)
         self.assertLess(now["tokens"], 200)
-        self.assertIn("writes since: 0", self.ctl("status"))
+        said = self.ctl("status")
+        self.assertRegex(said, r"committed to the chip 2\S+Z, [0-9]+ s ago; writes since: 0\n")
+        seconds = self.json("status")["freshness"]["seconds_since"]
+        self.assertTrue(0 <= seconds < 60, seconds)
+        rig.eventually(lambda: self.json("status")["freshness"]["seconds_since"] > seconds)
+
+    def test_sync_from_now_on(self):
+        self.store(b"one")
+        self.free()
+        self.assertGreater(self.json("status")["freshness"]["writes_since"], 0)
+        self.assertIn("to the chip as well", self.ctl("sync", "web1", "on"))
+        self.assertEqual(self.json("status")["freshness"]["writes_since"], 0)
+        with self.hold(self.web1) as holder, self.attach(holder) as engine:
+            sequence = engine.load().sequence
+            sequence = engine.commit(sequence, (frames.PERMANENT, b"two"))
+            self.assertEqual(self.json("status")["freshness"]["writes_since"], 0)
+            self.assertFalse(self.json("sync", "web1", "off")["sync"])  # while the guest runs
+            engine.commit(sequence, (frames.PERMANENT, b"three"))
+            self.assertGreater(self.json("status")["freshness"]["writes_since"], 0)
+        told = [line["subject"].split()[-1] for line in self.json("log")
+                if line["what"] == "sync"]
+        self.assertEqual(told, ["on", "off"])
+        self.ctl("sync", "nobody", "on", code=rig.NOT_FOUND)
 
     def test_the_chip_was_replaced(self):
         self.store(b"one")
