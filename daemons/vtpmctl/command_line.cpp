@@ -84,6 +84,7 @@ void describe_import_swtpm(CLI::App& app, ImportSwtpmOptions& options) {
     import->add_option("--tpm", options.tpm, "1.2 or 2.0, if the directory has both")
         ->check(CLI::IsMember({"1.2", "2.0"}));
     import->add_option("--uuid", options.uuid, "the uuid that the guest's file has already");
+    import->add_flag("--sync", options.sync, "as for create");
     add_group(import, options.group);
     auto* key = import->add_option("--key", options.key,
                                    "the key of an encrypted state, described as for swtpm: "
@@ -112,6 +113,17 @@ void describe_policy(CLI::App& app, Arguments& a) {
     either_way("--vendor,!--no-vendor", a.policy.vendor, "execute vendors' commands, or not");
     either_way("--maintenance,!--no-maintenance", a.policy.maintenance,
                "execute field upgrades and maintenance archives, or not");
+}
+
+void describe_sync(CLI::App& app, Arguments& a) {
+    auto* sync = app.add_subcommand("sync",
+                                    "commit each write of a TPM to the chip, or many at "
+                                    "once");
+    sync->add_option("NAME", a.selector, "a name, a uuid, or the beginning of a uuid")->required();
+    const auto take = [&a](const std::string& word) { a.sync = word == "on"; };
+    sync->add_option_function<std::string>("STATE", take, "on or off")
+        ->required()
+        ->check(CLI::IsMember({"on", "off"}));
 }
 
 void describe_instances(CLI::App& app, Arguments& a) {
@@ -145,6 +157,7 @@ void describe_instances(CLI::App& app, Arguments& a) {
     auto* rename = app.add_subcommand("rename", "give one another name");
     by_name(rename);
     rename->add_option("NEW-NAME", a.new_name, "its new name")->required();
+    describe_sync(app, a);
     describe_policy(app, a);
     auto* remove = app.add_subcommand("delete", "destroy one and everything in it");
     by_name(remove);

@@ -24,6 +24,7 @@ struct Arguments {
     ImportSwtpmOptions import_swtpm;
     std::string selector;  // of a TPM or a group
     std::string new_name;
+    bool sync = false;
     PolicyOptions policy;
     std::string group;
     ApproverOptions approver;

@@ -172,6 +172,16 @@ Result<void> rename(ManagerConnection& manager, const std::string& selector,
     return {};
 }
 
+Result<void> set_sync(ManagerConnection& manager, const std::string& selector, bool sync,
+                      Output output) {
+    Request request;
+    request.mutable_set_sync()->set_selector(selector);
+    request.mutable_set_sync()->set_sync(sync);
+    VTPM_TRY(const auto answer, manager.ask(request));
+    print(answer.message.instance(), output);
+    return {};
+}
+
 Result<void> remove(ManagerConnection& manager, const std::string& selector, Output output) {
     Request request;
     request.mutable_remove()->set_selector(selector);

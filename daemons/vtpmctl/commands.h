@@ -30,6 +30,9 @@ Result<void> create(ManagerConnection& manager, const CreateOptions& options, Ou
 Result<std::vector<wire::proto::Instance>> all_instances(ManagerConnection& manager);
 Result<void> list(ManagerConnection& manager, Output output);
 Result<void> show(ManagerConnection& manager, const std::string& selector, Output output);
+// Whether each write is committed to the chip before it is answered, from now on.
+Result<void> set_sync(ManagerConnection& manager, const std::string& selector, bool sync,
+                      Output output);
 Result<void> rename(ManagerConnection& manager, const std::string& selector,
                     const std::string& name, Output output);
 Result<void> remove(ManagerConnection& manager, const std::string& selector, Output output);

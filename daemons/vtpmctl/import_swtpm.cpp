@@ -49,6 +49,7 @@ Result<void> import_swtpm(ManagerConnection& manager, const ImportSwtpmOptions& 
     VTPM_TRY(const SwtpmState state,
              read_swtpm_state(options.source, version, key ? &*key : nullptr));
     request.mutable_create_with_state()->set_group(options.group);
+    request.mutable_create_with_state()->set_sync(options.sync);
     request.mutable_create_with_state()->set_tpm(static_cast<std::uint32_t>(state.version));
     VTPM_TRY(const auto answer, manager.ask(request, state.permanent.view()));
     if (!output.json) {

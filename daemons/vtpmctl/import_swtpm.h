@@ -15,6 +15,7 @@ struct ImportSwtpmOptions {
     std::string group;  // empty: the default group
     std::string key;    // as in SwtpmKey; empty: none
     std::string passphrase;
+    bool sync = false;
 };
 
 Result<void> import_swtpm(ManagerConnection& manager, const ImportSwtpmOptions& options,

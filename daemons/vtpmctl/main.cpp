@@ -39,6 +39,8 @@ const std::map<std::string, Verb>& verbs() {
         {"qemu", [](Manager& m, const Arguments& a) { return qemu(m, a.selector, a.output); }},
         {"rename", [](Manager& m,
                       const Arguments& a) { return rename(m, a.selector, a.new_name, a.output); }},
+        {"sync",
+         [](Manager& m, const Arguments& a) { return set_sync(m, a.selector, a.sync, a.output); }},
         {"policy",
          [](Manager& m, const Arguments& a) { return policy(m, a.selector, a.policy, a.output); }},
         {"delete",

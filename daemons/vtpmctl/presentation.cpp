@@ -40,6 +40,11 @@ Row row_of(const wire::proto::Instance& instance) {
             instance.state(), holder_text(instance),      time_text(instance.committed())};
 }
 
+// The host's clock is the manager's, too; one that was set back since makes it none.
+std::int64_t seconds_since(std::int64_t then) {
+    return std::max<std::int64_t>(0, std::time(nullptr) - then);
+}
+
 std::string latch_text(const std::string& latch) {
     if (latch == "closed")
         return "closed: the chip gives the keys to nobody before this host's next boot";
@@ -155,12 +160,11 @@ nlohmann::json to_json(const wire::proto::Status& status) {
     };
     if (status.has_freshness()) {
         const auto& fresh = status.freshness();
-        json["freshness"] = {{"epoch", fresh.epoch()},
-                             {"committed", time_text(fresh.committed())},
-                             {"writes_since", fresh.writes()},
-                             {"tokens", fresh.tokens()},
-                             {"chip_writes", fresh.chip_writes()},
-                             {"recoveries", fresh.recoveries()}};
+        json["freshness"] = {
+            {"epoch", fresh.epoch()},          {"committed", time_text(fresh.committed())},
+            {"writes_since", fresh.writes()},  {"seconds_since", seconds_since(fresh.committed())},
+            {"tokens", fresh.tokens()},        {"chip_writes", fresh.chip_writes()},
+            {"recoveries", fresh.recoveries()}};
     }
     if (status.has_reason())
         json["reason"] = to_json(status.reason());
@@ -224,8 +228,9 @@ std::string describe(const wire::proto::Status& status) {
         text += line("last write", time_text(status.last_commit()));
         const auto& fresh = status.freshness();
         text += line("epoch", std::to_string(fresh.epoch()) + ", committed to the chip " +
-                                  time_text(fresh.committed()) +
-                                  "; writes since: " + std::to_string(fresh.writes()));
+                                  time_text(fresh.committed()) + ", " +
+                                  std::to_string(seconds_since(fresh.committed())) +
+                                  " s ago; writes since: " + std::to_string(fresh.writes()));
         text += line("chip writes", std::to_string(fresh.chip_writes()) + " so far, " +
                                         std::to_string(fresh.tokens()) + " at hand");
         text += line("recoveries", std::to_string(fresh.recoveries()));

@@ -37,6 +37,32 @@ tl::unexpected<Error> perhaps_in_force(Error error, const std::string& key_file)
     return tl::unexpected<Error>(std::move(error));
 }
 
+Result<Answer> ask_with_key(ManagerConnection& manager, Request request,
+                            const std::string& key_file) {
+    SecretBytes key;
+    if (!key_file.empty()) {
+        VTPM_TRY(key, read_secret(key_file));
+    }
+    return manager.ask(std::move(request), key.view());
+}
+
+// Whether what lies in the file opens what the manager has just escrowed. That file, and not what
+// went into it, is what its owner will have on the day.
+Result<void> prove_recovery_key(ManagerConnection& manager, const std::string& key_file) {
+    Request request;
+    request.mutable_check_recovery_key();
+    auto answer = ask_with_key(manager, std::move(request), key_file);
+    if (answer)
+        return {};
+    Error error = std::move(answer).error();
+    error.context = "this host is set up, but the recovery key in " + key_file +
+                    " did not prove to open what was escrowed to it: " + error.context +
+                    ". Keep the file, and try again: vtpmctl check-recovery-key " + key_file +
+                    ". If that fails as well, make another key: vtpmctl setup --recovery-out "
+                    "OTHER --replace-recovery-key";
+    return tl::unexpected<Error>(std::move(error));
+}
+
 // Whether the manager has said no; else it may have done it, or do it yet.
 bool refused(Errc code) {
     return code != Errc::unavailable && code != Errc::timeout && code != Errc::io &&
@@ -76,8 +102,11 @@ Result<Answer> ask_setup(ManagerConnection& manager, const SetupOptions& options
     auto answer = manager.ask(request);
     if (!answer && !refused(answer.error().code))
         return perhaps_in_force(std::move(answer).error(), options.recovery_out);
-    if (!answer)
+    if (!answer) {
         file.forget();
+        return answer;
+    }
+    VTPM_CHECK(prove_recovery_key(manager, options.recovery_out));
     return answer;
 }
 
@@ -85,7 +114,8 @@ void say_what_setup_did(const std::string& manager, const SetupOptions& options)
     std::cout << "This host is manager " << manager << ". Its keys are sealed to the host's TPM.\n";
     if (!options.recovery_out.empty()) {
         std::cout << "The recovery key is in " << options.recovery_out
-                  << ". Move it off this machine: who has it and the disk has every guest's TPM.\n";
+                  << ", and opens what was escrowed to it. Move it off this machine: who has it "
+                     "and the disk has every guest's TPM.\n";
     } else if (!options.recovery_public.empty()) {
         std::cout << "The private half of " << options.recovery_public
                   << " is the recovery key: who has it and the disk has every guest's TPM.\n";
@@ -106,16 +136,12 @@ void say_what_setup_did(const std::string& manager, const SetupOptions& options)
                      "measured: vtpmctl approve next --legacy-tpm12 --pcr N=HEX. What a TPM 1.2 "
                      "cannot do: vtpmctl status\n";
     }
-    std::cout << "Next: vtpmctl create --name NAME\n";
-}
-
-Result<Answer> ask_with_key(ManagerConnection& manager, Request request,
-                            const std::string& key_file) {
-    SecretBytes key;
-    if (!key_file.empty()) {
-        VTPM_TRY(key, read_secret(key_file));
-    }
-    return manager.ask(std::move(request), key.view());
+    if (!options.recovery_public.empty())
+        std::cout << "Next: vtpmctl check-recovery-key FILE, with the private half, here or where "
+                     "a pipe brings it from: nobody has tried yet whether it opens anything. "
+                     "Then: vtpmctl create --name NAME\n";
+    else
+        std::cout << "Next: vtpmctl create --name NAME\n";
 }
 
 void print_status(const wire::proto::Status& status, const char* what_happened, Output output) {
@@ -149,6 +175,8 @@ Result<void> setup(ManagerConnection& manager, const SetupOptions& options, Outp
             json["manager"] = uuid_text(answer->message.setup().manager());
         if (!options.recovery_out.empty())
             json["recovery_key"] = options.recovery_out;
+        if (wants_recovery_key(options))
+            json["recovery_key_proved"] = !options.recovery_out.empty();
         print_json(json);
     } else if (before) {
         std::cout << "This host is set up already; nothing was changed.\n";

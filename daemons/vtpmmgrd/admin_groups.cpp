@@ -1,4 +1,4 @@
-// AdminSession's part about groups, who approves their boots, new keys, and the journal.
+// AdminSession's part about groups, who approves their boots, new keys, sync, and the journal.
 #include "admin_session.h"
 #include "key_keeper.h"
 #include "translate.h"
@@ -46,11 +46,21 @@ Result<AdminSession::Answer> AdminSession::answer_administration(
             return rotate(request.rotate());
         case Request::kSetPolicy:
             return set_policy(request.set_policy());
+        case Request::kSetSync:
+            return set_sync(request.set_sync());
         case Request::kLog:
             return log(request.log());
         default:
             return answer_transfer(request, payload);
     }
+}
+
+Result<AdminSession::Answer> AdminSession::set_sync(const wire::proto::SetSync& request) {
+    VTPM_TRY(const auto found, manager_.vault.find(request.selector()));
+    VTPM_TRY(const auto changed, manager_.vault.set_sync(found.uuid, request.sync()));
+    spdlog::info("instance {} ({}): sync is {}", found.uuid.to_string(), found.name,
+                 changed.sync ? "on" : "off");
+    return describe(changed);
 }
 
 Result<AdminSession::Answer> AdminSession::group_list() {

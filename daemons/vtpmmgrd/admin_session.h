@@ -51,6 +51,7 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
     Result<Answer> tell_power(const wire::proto::TellPower& request);
 
     // admin_groups.cpp
+    Result<Answer> set_sync(const wire::proto::SetSync& request);
     Result<Answer> group_list();
     Result<Answer> group_create(const wire::proto::GroupCreate& request);
     Result<Answer> group_open(const wire::proto::GroupSelect& request);

@@ -102,6 +102,39 @@ std::string dotted(std::uint32_t first, std::uint32_t second) {
            std::to_string(second >> 16U) + "." + std::to_string(second & 0xffffU);
 }
 
+Result<void> describe(EsysConnection& connection, ChipIdentity& into) {
+    VTPM_TRY(const auto manufacturer, property(connection, TPM2_PT_MANUFACTURER));
+    VTPM_TRY(const auto first, property(connection, TPM2_PT_FIRMWARE_VERSION_1));
+    VTPM_TRY(const auto second, property(connection, TPM2_PT_FIRMWARE_VERSION_2));
+    into.manufacturer = printable_id(manufacturer);
+    into.firmware = dotted(first, second);
+    return {};
+}
+
+// A chip that was cleared has another storage root key, as another chip has. What it says of itself
+// proves nothing, but helps whoever has to find out what has happened.
+tl::unexpected<Error> another_chip(EsysConnection& connection, const ChipIdentity& pinned) {
+    ChipIdentity now;
+    const bool told = describe(connection, now).has_value();
+    std::string why =
+        "this is not the chip of the set-up any more: its storage root key is "
+        "another one";
+    if (!told) {
+        why += ". It was cleared in the firmware, or exchanged";
+    } else if (now.manufacturer != pinned.manufacturer) {
+        why += ", and its maker is " + now.manufacturer + ", not " + pinned.manufacturer +
+               ". It was exchanged for another chip";
+    } else if (now.firmware != pinned.firmware) {
+        why += ", and its firmware is " + now.firmware + ", not " + pinned.firmware +
+               ". It was exchanged for another chip, or updated and cleared";
+    } else {
+        why +=
+            ". Maker and firmware are those of then: it was cleared in the firmware, or "
+            "exchanged for another chip of its kind; the chip does not tell which";
+    }
+    return fail(Errc::wrong_chip, why);
+}
+
 // What ESYS holds for a handle, serialized, ends with the public area that it will salt to. The
 // Name alone does not do: ESYS takes it from the same answer and need not have compared the two.
 Result<bool> is_exactly(EsysConnection& connection, ESYS_TR handle, const ChipIdentity& pinned) {
@@ -143,11 +176,7 @@ Result<ChipIdentity> derive_identity(EsysConnection& connection) {
         VTPM_TRY(identity.srk_name, connection.name_of(key.handle.get()));
         identity.srk_public = std::move(key.public_area);
     }
-    VTPM_TRY(const auto manufacturer, property(connection, TPM2_PT_MANUFACTURER));
-    VTPM_TRY(const auto first, property(connection, TPM2_PT_FIRMWARE_VERSION_1));
-    VTPM_TRY(const auto second, property(connection, TPM2_PT_FIRMWARE_VERSION_2));
-    identity.manufacturer = printable_id(manufacturer);
-    identity.firmware = dotted(first, second);
+    VTPM_CHECK(describe(connection, identity));
     return identity;
 }
 
@@ -157,11 +186,8 @@ Result<LoadedHandle> load_srk(EsysConnection& connection, const ChipIdentity& pi
         return std::move(*found);
     VTPM_TRY(DerivedKey key, derive(connection));
     VTPM_TRY(const bool same, is_exactly(connection, key.handle.get(), pinned));
-    if (!same || key.public_area != pinned.srk_public) {
-        return fail(Errc::wrong_chip,
-                    "this is not the chip of the set-up: its storage root key is another one (the "
-                    "chip was exchanged, or cleared in the firmware)");
-    }
+    if (!same || key.public_area != pinned.srk_public)
+        return another_chip(connection, pinned);
     return std::move(key.handle);
 }
 

@@ -59,7 +59,7 @@ tl::unexpected<Error> not_approved(const std::string& why) {
 
 Result<std::vector<ApprovalRow>> read_approvals(Database& database, const Uuid& group) {
     VTPM_TRY(Statement query,
-             database.prepare("SELECT id, group_uuid, made, counter_limit, pcrs, signature"
+             database.prepare("SELECT id, group_uuid, made, counter_limit, pcrs, signature, actor"
                               " FROM approvals WHERE group_uuid = ? ORDER BY id DESC"));
     VTPM_CHECK(query.start(group.bytes()));
     std::vector<ApprovalRow> rows;
@@ -78,18 +78,26 @@ Result<std::vector<ApprovalRow>> read_approvals(Database& database, const Uuid& 
         if (!columns.sound() || !pcrs)
             continue;
         row.stored.approval.pcrs = *pcrs;
+        row.untold = columns.optional_text();
         rows.push_back(std::move(row));
     }
 }
 
-Result<void> add_approval(Database& database, const StoredApproval& stored) {
+Result<void> add_approval(Database& database, const StoredApproval& stored,
+                          const std::optional<std::string>& untold) {
     VTPM_TRY(Statement put,
              database.prepare("INSERT INTO approvals(group_uuid, made, counter_limit, pcrs,"
-                              " signature) VALUES(?, ?, ?, ?, ?)"));
+                              " signature, actor) VALUES(?, ?, ?, ?, ?, ?)"));
     const Bytes pcrs = packed(stored.approval.pcrs);
     return put.run(stored.group.bytes(), stored.made,
                    static_cast<std::int64_t>(stored.approval.limit), ByteView(pcrs),
-                   ByteView(stored.approval.signature));
+                   ByteView(stored.approval.signature),
+                   untold ? std::optional(std::string_view(*untold)) : std::nullopt);
+}
+
+Result<void> approval_is_told(Database& database, std::int64_t id) {
+    VTPM_TRY(Statement change, database.prepare("UPDATE approvals SET actor = NULL WHERE id = ?"));
+    return change.run(id);
 }
 
 Result<void> erase_approval(Database& database, std::int64_t id) {

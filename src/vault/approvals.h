@@ -17,11 +17,16 @@ inline constexpr std::size_t max_approvals = 64;  // a group
 struct ApprovalRow {
     std::int64_t id = 0;
     StoredApproval stored;
+    // Who has brought it while the vault was locked, as long as the journal does not say so.
+    std::optional<std::string> untold;
 };
 
 // Newest first.
 Result<std::vector<ApprovalRow>> read_approvals(Database& database, const Uuid& group);
-Result<void> add_approval(Database& database, const StoredApproval& stored);
+Result<void> add_approval(Database& database, const StoredApproval& stored,
+                          const std::optional<std::string>& untold);
+// The journal says so now.
+Result<void> approval_is_told(Database& database, std::int64_t id);
 Result<void> erase_approval(Database& database, std::int64_t id);
 
 // All of them 0x00... or all 0xff...: such PCRs were measured by nobody.

@@ -39,6 +39,22 @@ class Columns {
         return {view.begin(), view.end()};
     }
 
+    std::optional<std::string> optional_text() {
+        if (row_.is_null(at_)) {
+            ++at_;
+            return std::nullopt;
+        }
+        return text();
+    }
+
+    std::optional<std::int64_t> optional_integer() {
+        if (row_.is_null(at_)) {
+            ++at_;
+            return std::nullopt;
+        }
+        return integer();
+    }
+
     // NULL is an empty value.
     Bytes optional_bytes() { return row_.is_null(at_) ? (++at_, Bytes()) : bytes(); }
 
@@ -69,6 +85,8 @@ class Columns {
     }
 
     bool sound() const { return sound_; }
+    // What was read is not what it should be.
+    void spoil() { sound_ = false; }
 
   private:
     template <typename T>

@@ -62,6 +62,12 @@ bool Statement::bind(int place, const std::optional<ByteView>& value) {
     return sqlite3_bind_null(statement_.get(), place) == SQLITE_OK;
 }
 
+bool Statement::bind(int place, const std::optional<std::string_view>& value) {
+    if (value)
+        return bind(place, *value);
+    return sqlite3_bind_null(statement_.get(), place) == SQLITE_OK;
+}
+
 Result<bool> Statement::next() {
     switch (const int code = sqlite3_step(statement_.get()); code) {
         case SQLITE_ROW:

@@ -62,6 +62,7 @@ class Statement {
     bool bind(int place, ByteView value);
     bool bind(int place, std::string_view value);
     bool bind(int place, const std::optional<ByteView>& value);
+    bool bind(int place, const std::optional<std::string_view>& value);
     Result<void> finish();
 
     std::unique_ptr<sqlite3_stmt, Finalize> statement_;

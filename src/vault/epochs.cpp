@@ -14,7 +14,8 @@ tl::unexpected<Error> alarm() {
 // Under a running vault: who did it knows the cell's authorization value.
 tl::unexpected<Error> foreign() {
     return fail(Errc::rolled_back,
-                "the chip's commit cell was changed by somebody who is not this vtpmmgrd");
+                "the chip's commit cell was changed by somebody who is not this vtpmmgrd; if what "
+                "is on the disk is what you want: vtpmctl recover");
 }
 
 }  // namespace

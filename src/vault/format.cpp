@@ -10,10 +10,18 @@ struct Table {
     std::string_view sql;
 };
 
-// Beside what format 5 had.
-constexpr std::int64_t format_before = 5;
-constexpr std::string_view new_column = "past BLOB";
-constexpr std::string_view new_table = "snapshots";
+// The oldest format that is brought up to date, and what each one since has beside the one before.
+constexpr std::int64_t oldest_format = 5;
+struct Addition {
+    std::int64_t format;
+    std::string_view table;
+    std::string_view column = {};  // empty: the table as a whole
+};
+constexpr std::array additions{
+    Addition{6, "instances", "past BLOB"},  Addition{6, "snapshots"},
+    Addition{7, "approvals", "actor TEXT"}, Addition{7, "journal", "kin INTEGER"},
+    Addition{7, "journal", "other BLOB"},
+};
 
 // In order of name, as check_format() reads them. There are no NOT NULL and CHECK constraints and
 // no index but for the primary keys: every value is checked by our own code and covered by a MAC,
@@ -26,10 +34,10 @@ constexpr std::array tables{
           " state BLOB, tokens INTEGER, counted_at INTEGER, chip_writes INTEGER,"
           " recoveries INTEGER, committed INTEGER, salt BLOB, mac BLOB)"},
     // Signed statements, see approvals.h. Not covered by any MAC: they are kept while the vault is
-    // locked, too.
+    // locked, too; then `actor` says who has brought them, until the journal does.
     Table{"approvals",
           "CREATE TABLE approvals(id INTEGER PRIMARY KEY, group_uuid BLOB, made INTEGER,"
-          " counter_limit INTEGER, pcrs BLOB, signature BLOB)"},
+          " counter_limit INTEGER, pcrs BLOB, signature BLOB, actor TEXT)"},
     // One row a group of instances, deleted ones too; `mac` covers the row.
     Table{"groups",
           "CREATE TABLE groups(id INTEGER PRIMARY KEY, uuid BLOB, name TEXT, deleted INTEGER,"
@@ -44,10 +52,12 @@ constexpr std::array tables{
           " bytes_1 INTEGER, bytes_2 INTEGER, bytes_3 INTEGER, wrapped_key BLOB, last_store BLOB,"
           " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, policy BLOB, mac BLOB,"
           " past BLOB)"},
-    // Who did what to what and when, see journal.h; `mac` covers the line and the one before it.
+    // Who did what to what and when, see journal.h; `mac` covers the line and those before it.
+    // `kin`
+    // is how many lines of its kind there were then, negative for guests' ones.
     Table{"journal",
           "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"
-          " subject TEXT, previous BLOB, mac BLOB)"},
+          " subject TEXT, previous BLOB, mac BLOB, kin INTEGER, other BLOB)"},
     // id is 4 * instances.id + kind; content is what record_cipher.h says.
     Table{"records",
           "CREATE TABLE records(id INTEGER PRIMARY KEY, instance_id INTEGER"
@@ -85,15 +95,30 @@ Result<std::int64_t> pragma(Database& database, const std::string& name) {
     return statement.integer(0).value_or(0);
 }
 
-// As format 5 had it; empty: it had none.
-std::string sql_before(const Table& table) {
-    if (table.name == new_table)
-        return {};
+// As that format had it; empty: it had none.
+std::string sql_of(const Table& table, std::int64_t format) {
     std::string sql(table.sql);
-    const std::string addition = ", " + std::string(new_column);
-    if (const auto at = sql.find(addition); at != std::string::npos)
-        sql.erase(at, addition.size());
+    for (const auto& later : additions) {
+        if (later.format <= format || later.table != table.name)
+            continue;
+        if (later.column.empty())
+            return {};
+        const std::string column = ", " + std::string(later.column);
+        sql.erase(sql.find(column), column.size());
+    }
     return sql;
+}
+
+Result<void> add(Database& database, const Addition& addition) {
+    if (!addition.column.empty()) {
+        return database.run("ALTER TABLE " + std::string(addition.table) + " ADD COLUMN " +
+                            std::string(addition.column));
+    }
+    for (const auto& table : tables) {
+        if (table.name == addition.table)
+            VTPM_CHECK(database.run(sql_of(table, addition.format)));
+    }
+    return {};
 }
 
 }  // namespace
@@ -110,17 +135,17 @@ Result<void> check_format(Database& database) {
     if (id != application_id)
         return fail(Errc::corrupt, "vault.db is not a vault of xen-vtpm");
     VTPM_TRY(const auto version, pragma(database, "user_version"));
-    if (version != format_version && version != format_before) {
+    if (version < oldest_format || version > format_version) {
         return fail(Errc::unsupported, "vault.db has format " + std::to_string(version) +
-                                           ", and this program knows format " +
-                                           std::to_string(format_version) + " and the one before");
+                                           ", and this program knows the formats " +
+                                           std::to_string(oldest_format) + " to " +
+                                           std::to_string(format_version));
     }
     VTPM_TRY(Statement statement,
              database.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name"));
     VTPM_CHECK(statement.start());
     for (const auto& table : tables) {
-        const std::string sql =
-            version == format_before ? sql_before(table) : std::string(table.sql);
+        const std::string sql = sql_of(table, version);
         if (sql.empty())
             continue;
         VTPM_TRY(const bool row, statement.next());
@@ -136,13 +161,12 @@ Result<void> check_format(Database& database) {
 
 Result<void> bring_up_to_date(Database& database) {
     VTPM_TRY(const auto version, pragma(database, "user_version"));
-    if (version != format_before)
+    if (version == format_version)
         return {};
     VTPM_TRY(Transaction transaction, Transaction::begin(database));
-    VTPM_CHECK(database.run("ALTER TABLE instances ADD COLUMN " + std::string(new_column)));
-    for (const auto& table : tables) {
-        if (table.name == new_table)
-            VTPM_CHECK(database.run(std::string(table.sql)));
+    for (const auto& addition : additions) {
+        if (addition.format > version)
+            VTPM_CHECK(add(database, addition));
     }
     VTPM_CHECK(database.run("PRAGMA user_version = " + std::to_string(format_version)));
     VTPM_CHECK(check_format(database));

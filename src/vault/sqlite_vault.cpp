@@ -154,9 +154,14 @@ Result<void> SqliteVault::make(Change change, bool urgent) {
     Event event;
     event.at = unix_seconds();
     event.actor = actor_.empty() ? "vtpmmgrd" : actor_;
+    if (change.earlier) {
+        event.at = change.earlier->at;
+        event.actor = change.earlier->actor;
+    }
     event.action = change.action;
     event.subject = change.subject;
-    VTPM_TRY(const auto line, open.journal->next(event, open.instances->beside().journal));
+    VTPM_TRY(const auto line,
+             open.journal->next(event, open.instances->beside().journal, change.kind));
     const Beside beside{surroundings_of(change.record.value_or(before), groups,
                                         change.tickets.value_or(disk_->tickets)),
                         line.mac};

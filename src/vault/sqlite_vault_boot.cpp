@@ -1,4 +1,5 @@
 // SqliteVault's approvals: what is to be signed, what was signed, and what no longer counts.
+#include <algorithm>
 #include <limits>
 
 #include "sqlite_vault_parts.h"
@@ -86,7 +87,9 @@ Result<void> SqliteVault::approve(const Uuid& uuid, const chip::Approval& approv
     const auto write_all = [&]() -> Result<void> {
         for (const std::int64_t id : replaced)
             VTPM_CHECK(erase_approval(database, id));
-        return add_approval(database, {uuid, unix_seconds(), approval});
+        const auto who = actor_.empty() ? "vtpmmgrd" : actor_;
+        return add_approval(database, {uuid, unix_seconds(), approval},
+                            unlocked_ ? std::nullopt : std::optional(who));
     };
     if (unlocked_) {
         return make({.action = "approve",
@@ -94,10 +97,45 @@ Result<void> SqliteVault::approve(const Uuid& uuid, const chip::Approval& approv
                      .also = write_all},
                     false);
     }
-    // Of a locked vault nothing else can be written; the signature has to do.
+    // Of a locked vault nothing else can be written; the signature has to do. The journal gets its
+    // line once the vault is open.
     VTPM_TRY(Transaction transaction, Transaction::begin(database));
     VTPM_CHECK(write_all());
     return transaction.commit();
+}
+
+// Who was there and when is what the disk says, on which anybody may have written; that the
+// approver has signed is checked once more, so that nobody has lines written about nothing.
+Result<void> SqliteVault::tell_approvals() {
+    Database& database = *disk_->database;
+    const auto groups = disk_->groups;  // ours: make() puts others into its place
+    for (const auto& group : groups) {
+        if (group.deleted || group.approver.empty())
+            continue;
+        const chip::Binding binding = binding_of(disk_->record, group);
+        VTPM_TRY(auto rows, read_approvals(database, group.uuid));
+        std::reverse(rows.begin(), rows.end());
+        for (const auto& row : rows) {
+            if (!row.untold)
+                continue;
+            const auto told = [&] { return approval_is_told(database, row.id); };
+            const auto good = chip_.check_approval(*binding.approver, row.stored.approval);
+            if (!good && good.error().code != Errc::not_approved)
+                return good;
+            if (!good) {
+                VTPM_CHECK(told());
+                continue;
+            }
+            VTPM_CHECK(make({.action = "approve",
+                             .subject = "a boot for group " + subject_of(group.name, group.uuid) +
+                                        ", while the vault was locked; by whom and when was "
+                                        "written down without a proof",
+                             .also = told,
+                             .earlier = Change::Earlier{row.stored.made, *row.untold}},
+                            false));
+        }
+    }
+    return {};
 }
 
 Result<std::vector<StoredApproval>> SqliteVault::approvals() {
@@ -177,7 +215,8 @@ Result<void> SqliteVault::note(std::string_view action, const Uuid& uuid) {
     VTPM_TRY(Unlocked* const open, unlocked());
     const InstanceRow* const row = open->instances->find(uuid);
     return make({.action = std::string(action),
-                 .subject = subject_of(row == nullptr ? "?" : row->facts.name, uuid)},
+                 .subject = subject_of(row == nullptr ? "?" : row->facts.name, uuid),
+                 .kind = Journal::Kind::guests},
                 false);
 }
 

@@ -105,7 +105,10 @@ Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_
     VTPM_TRY(const InstanceRow* const row, open->usable(uuid));
     VTPM_TRY(const Ticket ticket, Ticket::parse(ticket_bytes));
     const Hash hash = sha256(ticket_bytes);
-    if (!row->exported()) {
+    const bool again = row->exported();
+    const std::string what = subject_of(row->facts.name, uuid) + " to manager " +
+                             ticket.manager.to_string() + ", ticket " + to_hex(hash).substr(0, 16);
+    if (!again) {
         VTPM_CHECK(check_snapshots(*row, leave_snapshots));
         VTPM_CHECK(part_with(*row, ticket, hash));
     } else if (const auto move = Move::parse(row->move);
@@ -115,6 +118,8 @@ Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_
                                               "was made for, and for no other");
     }
     VTPM_CHECK(fence());
+    if (again)  // nothing that a fence is needed for
+        VTPM_CHECK(make({.action = "export-again", .subject = what}, false));
     return package_for(uuid, ticket);
 }
 

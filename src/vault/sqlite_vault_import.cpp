@@ -167,6 +167,11 @@ Result<Imported> SqliteVault::receipt_again(ByteView bytes) {
                     "instance " + row->facts.name + " is here, but did not come in this package");
     Imported imported{row->facts, make_receipt(facts, package.hash, package_key)};
     VTPM_CHECK(fence());
+    VTPM_CHECK(make({.action = "import-again",
+                     .subject = "the receipt for " + subject_of(row->facts.name, facts.instance) +
+                                " from manager " + facts.source.to_string() + ", package " +
+                                fingerprint(bytes)},
+                    false));
     return imported;
 }
 

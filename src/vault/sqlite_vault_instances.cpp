@@ -180,6 +180,23 @@ Result<Instance> SqliteVault::rename(const Uuid& uuid, std::string_view name) {
     return renamed;
 }
 
+Result<Instance> SqliteVault::set_sync(const Uuid& uuid, bool sync) {
+    VTPM_TRY(Unlocked* const open, unlocked());
+    VTPM_TRY(const InstanceRow* const old, open->served(uuid));
+    if (old->facts.sync == sync)
+        return old->facts;
+    InstanceRow row = *old;
+    row.facts.sync = sync;
+    Instance changed = row.facts;
+    Change change{.action = "sync",
+                  .subject = subject_of(changed.name, uuid) + (sync ? " on" : " off")};
+    change.rows.push_back({std::move(row)});
+    VTPM_CHECK(make(std::move(change), sync));
+    if (sync)
+        VTPM_CHECK(known_to_chip(uuid, "sync of instance " + changed.name + " is on"));
+    return changed;
+}
+
 Result<Instance> SqliteVault::set_policy(const Uuid& uuid, ByteView policy) {
     VTPM_TRY(Unlocked* const open, unlocked());
     VTPM_TRY(const InstanceRow* const old, open->served(uuid));

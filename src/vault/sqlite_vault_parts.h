@@ -95,6 +95,13 @@ struct SqliteVault::Change {
     std::vector<GroupRecord> groups = {};
     std::optional<std::vector<OpenTicket>> tickets = {};  // all that are open then
     std::function<Result<void>()> also = {};
+    // Of what was done earlier, and written down without a MAC until now.
+    struct Earlier {
+        std::int64_t at;
+        std::string actor;
+    };
+    std::optional<Earlier> earlier = {};
+    Journal::Kind kind = Journal::Kind::operators;
 };
 
 // New keys, or other conditions for them, and new seals for all that there are.

@@ -22,7 +22,14 @@ Result<void> check_newest(const Epochs& epochs, const InstanceTable& instances) 
                 "which were put back; if you have done it, from a backup: vtpmctl recover");
 }
 
-tl::unexpected<Error> with_ways_out(Error error) {
+tl::unexpected<Error> with_ways_out(Error error, const VaultRecord& record) {
+    if (error.code == Errc::wrong_chip) {
+        error.context += record.recovery_point.empty()
+                             ? ". Nothing was changed. Put back the chip of the set-up, as it was: "
+                               "this vault has no recovery key, so that nothing else opens it"
+                             : ". Nothing is lost. Put back the chip of the set-up, or seal the "
+                               "keys to this one: vtpmctl recover --recovery-key FILE --yes";
+    }
     if (error.code == Errc::latched) {
         error.context +=
             ". Reboot the host, or give the recovery key: vtpmctl unlock --recovery-key FILE";
@@ -36,7 +43,7 @@ Result<SecretBytes> SqliteVault::checked_group_key(const GroupRecord& group, con
                                                    const SecretBytes& root) const {
     auto key = keys.group(group);
     if (!key)
-        return with_ways_out(std::move(key).error());
+        return with_ways_out(std::move(key).error(), disk_->record);
     if (!equal_constant_time(group_key_check(*key, root), group.key_check)) {
         return fail(Errc::corrupt, NextAction::ask_operator,
                     "the key of group " + group.name +
@@ -197,12 +204,13 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
     Database& database = *disk_->database;
     const VaultRecord& record = disk_->record;
     VTPM_CHECK(database.check());
-    VTPM_CHECK(chip_.expect(record.chip));
+    if (auto right = chip_.expect(record.chip); !right)
+        return with_ways_out(std::move(right).error(), record);
 
     auto unlocked = std::make_unique<Unlocked>();
     auto root = keys.root();
     if (!root)
-        return with_ways_out(std::move(root).error());
+        return with_ways_out(std::move(root).error(), record);
     unlocked->root = std::move(*root);
     unlocked->keys = derive_table_keys(unlocked->root);
     const SecretBytes& meta = unlocked->keys.meta;
@@ -232,7 +240,8 @@ Result<void> SqliteVault::try_open(const KeySource& keys) {
         unlocked_.reset();
         return folded;
     }
-    (void)clear_chip();  // what is in its way is in the status
+    (void)clear_chip();      // what is in its way is in the status
+    (void)tell_approvals();  // or the next time; no reason to keep the guests waiting
     return {};
 }
 

@@ -225,6 +225,8 @@ void World::make_it_format_5() {
              SQLITE_OK ||
          sqlite3_exec(database,
                       "BEGIN; ALTER TABLE instances DROP COLUMN past; DROP TABLE snapshots;"
+                      "ALTER TABLE approvals DROP COLUMN actor;"
+                      "ALTER TABLE journal DROP COLUMN kin; ALTER TABLE journal DROP COLUMN other;"
                       "PRAGMA user_version = 5; COMMIT",
                       nullptr, nullptr, nullptr) == SQLITE_OK);
     sqlite3_close(database);

@@ -101,6 +101,7 @@ class SqliteVault : public Vault {
     Result<Instance> get(const Uuid& uuid) override;
     Result<void> check_usable(const Uuid& uuid) override;
     Result<Instance> rename(const Uuid& uuid, std::string_view name) override;
+    Result<Instance> set_sync(const Uuid& uuid, bool sync) override;
     Result<Instance> set_policy(const Uuid& uuid, ByteView policy) override;
     Result<void> remove(const Uuid& uuid) override;
     Result<Instance> take_snapshot(const Uuid& uuid, std::string_view name) override;
@@ -137,6 +138,7 @@ class SqliteVault : public Vault {
     Result<Unlocked*> unlocked();
     Result<Disk*> disk();
     Result<void> make(Change change, bool urgent);
+    Result<void> tell_approvals();
     Result<void> escrow_to(const Bytes& recovery_point);
     Result<void> renew(const Renewal& wish);
     Result<void> try_renew(const Renewal& wish);

@@ -123,7 +123,7 @@ struct StoredApproval {
 
 // A line of the journal. Who did what, to what, and when.
 struct Event {
-    std::uint64_t number = 0;  // from 1, without gaps
+    std::uint64_t number = 0;  // from 1; those that are not kept any more leave gaps
     std::int64_t at = 0;       // unix seconds
     std::string actor;
     std::string action;   // "create", "open", ...
@@ -285,7 +285,8 @@ class Vault {
 
     // Lines of the journal after this number, no more than `limit`.
     virtual Result<std::vector<Event>> journal(std::uint64_t after, std::size_t limit) = 0;
-    // Adds one, about what somebody does with an instance.
+    // Adds one, about what a guest's start does with an instance. Such lines have room of their
+    // own, and push out no others.
     virtual Result<void> note(std::string_view action, const Uuid& instance) = 0;
 
     // ---- instances; Errc::locked too while an instance's group is closed ----
@@ -306,6 +307,10 @@ class Vault {
     virtual Result<void> check_usable(const Uuid& uuid) = 0;
 
     virtual Result<Instance> rename(const Uuid& uuid, std::string_view name) = 0;
+    // Whether each of its writes is known to the chip before it is answered; from the next one on,
+    // and all that were before are known to it when this has returned. Whoever is refused with
+    // NextAction::retry_later because the chip does not answer need not repeat it.
+    virtual Result<Instance> set_sync(const Uuid& uuid, bool sync) = 0;
 
     // Errc::too_large above max_policy_size.
     virtual Result<Instance> set_policy(const Uuid& uuid, ByteView policy) = 0;

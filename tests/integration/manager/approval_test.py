@@ -78,6 +78,10 @@ class Approval(rig.RigTest):
         self.ctl("show", "web1", code=rig.LOCKED)
         self.approve_elsewhere("this-boot")
         self.assertEqual(self.state(), "open")  # at once
+        told = [line for line in self.json("log") if line["what"] == "approve"]
+        self.assertEqual(len(told), 1)
+        self.assertIn("while the vault was locked", told[0]["subject"])
+        self.assertTrue(told[0]["who"].startswith("root"), told)
         self.boot(b"another")
         self.assertEqual(self.state(), "locked")
         self.assertIn("PCR 4", self.json("status")["reason"]["text"])

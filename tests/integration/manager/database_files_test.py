@@ -78,11 +78,11 @@ class DatabaseFiles(rig.RigTest):
             self.assertEqual(self.refused()["code"], "corrupt")
 
     def test_another_format(self):
-        self.change("PRAGMA user_version = 7")
+        self.change("PRAGMA user_version = 8")
         reason = self.refused()
         self.assertEqual(reason["code"], "unsupported")
-        self.assertIn("format 7", reason["text"])
-        self.change("PRAGMA user_version = 6")
+        self.assertIn("format 8", reason["text"])
+        self.change("PRAGMA user_version = 7")
         self.assert_opens_again()
 
     def test_another_program_s_database(self):

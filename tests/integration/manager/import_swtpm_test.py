@@ -71,8 +71,10 @@ class ImportSwtpm(rig.RigTest):
         where, _ = self.source("a", "--tpm2")
         (where / "tpm2-00.volatilestate").write_bytes(b"v")
         wanted = "11111111-2222-4333-8444-555555555555"
-        said = self.ctl("import-swtpm", where, "--name", "web1", "--uuid", wanted).splitlines()
+        said = self.ctl("import-swtpm", where, "--name", "web1", "--uuid", wanted,
+                        "--sync").splitlines()
         self.assertEqual(said[0], f'vtpm=["backend=0,uuid={wanted}"]')
+        self.assertTrue(self.json("show", "web1")["sync"])
         self.assertEqual(said[0], self.json("show", "web1")["xl"])
         said = "\n".join(said)
         for word in ("Left out: tpm2-00.volatilestate", "Keep", "erase", str(where)):

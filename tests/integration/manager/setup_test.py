@@ -73,7 +73,8 @@ class Setup(rig.RigTest):
                       self.ctl("setup", "--recovery-out", again, code=rig.REFUSED))
         self.assertFalse(again.exists(), "a file without a key in it")
         self.ctl("setup", "--replace-recovery-key", code=rig.BAD_COMMAND)
-        self.ctl("setup", "--recovery-out", again, "--replace-recovery-key")
+        said = self.ctl("setup", "--recovery-out", again, "--replace-recovery-key")
+        self.assertIn("opens what was escrowed to it", said)
         self.assert_is_private_key(again)
         self.assertNotEqual(again.read_text(), out.read_text())
         self.assertTrue(self.json("status")["recovery_key"])
@@ -82,11 +83,22 @@ class Setup(rig.RigTest):
         self.ctl("setup")
         self.create("web1")
         out = self.directory / "recovery"
-        self.assertEqual(self.json("setup", "--recovery-out", out)["recovery_key"], str(out))
+        said = self.json("setup", "--recovery-out", out)
+        self.assertEqual((said["recovery_key"], said["recovery_key_proved"]), (str(out), True))
         self.assert_is_private_key(out)
         self.restart()
         self.assertTrue(self.json("status")["recovery_key"])
         self.ctl("show", "web1")
+
+    def test_recovery_key_that_is_somewhere_else(self):
+        private, public = self.directory / "private", self.directory / "public"
+        subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt",
+                        "ec_paramgen_curve:P-256", "-out", private], check=True,
+                       capture_output=True)
+        subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
+        said = self.ctl("setup", "--recovery-public", public)
+        self.assertIn("vtpmctl check-recovery-key", said[said.index("Next: "):])
+        self.ctl("check-recovery-key", private)
 
     def test_recovery_key_goes_over_no_other_file(self):
         out = self.directory / "recovery"

@@ -106,9 +106,12 @@ class Snapshots(rig.RigTest):
         subprocess.run([sys.executable, "-c", "import sqlite3, sys\n"
                         "with sqlite3.connect(sys.argv[1]) as db:\n"
                         "    db.executescript('ALTER TABLE instances DROP COLUMN past;"
-                        " DROP TABLE snapshots; PRAGMA user_version = 5')", database], check=True)
+                        " DROP TABLE snapshots; ALTER TABLE approvals DROP COLUMN actor;"
+                        " ALTER TABLE journal DROP COLUMN kin;"
+                        " ALTER TABLE journal DROP COLUMN other;"
+                        " PRAGMA user_version = 5')", database], check=True)
         self.manager.start()
-        self.assertEqual(self.json("status")["format"], 6)
+        self.assertEqual(self.json("status")["format"], 7)
         self.assertEqual(self.stored().blobs[frames.PERMANENT], b"state")
         self.ctl("snapshot", "web1", "clean")
         self.restart()

@@ -87,6 +87,16 @@ TEST_CASE("another chip is told from the pinned one") {
     auto wrong_name = *identity;
     wrong_name.srk_name.back() ^= 1U;
     CHECK(mine->expect(wrong_name).error().code == Errc::wrong_chip);
+    // As far as the chip says what has become of that one.
+    const auto told = [&](const chip::ChipIdentity& then, const std::string& words) {
+        return mine->expect(then).error().context.find(words) != std::string::npos;
+    };
+    CHECK(told(wrong_name, "the chip does not tell which"));
+    wrong_name.firmware = "1.2.3.4";
+    CHECK(told(wrong_name, ", not 1.2.3.4. It was exchanged for another chip, or updated and"));
+    wrong_name.manufacturer = "XYZ";
+    CHECK(told(wrong_name, ", not XYZ. It was exchanged for another chip"));
+    CHECK_FALSE(told(wrong_name, "cleared"));
     auto wrong_key = *identity;
     wrong_key.srk_public.back() ^= 1U;
     CHECK(mine->expect(wrong_key).error().code == Errc::wrong_chip);

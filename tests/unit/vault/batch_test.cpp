@@ -250,6 +250,47 @@ TEST_CASE("with sync, and a chip that does not answer") {
     CHECK_FALSE(f.vault->status().reason);
 }
 
+TEST_CASE("sync is turned on and off, with a line in the journal") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    f.stored(a, 0, "one");
+    REQUIRE(f.vault->status().freshness->writes > 0);
+    const auto turned = f.vault->set_sync(a, true);
+    REQUIRE(fine(turned));
+    CHECK(turned->sync);
+    CHECK(f.vault->status().freshness->writes == 0);  // what was before is known as well
+    const auto before = chip_writes(f);
+    f.stored(a, 1, "two");
+    CHECK(chip_writes(f) == before + 1);
+    REQUIRE(fine(f.vault->set_sync(a, true)));  // is nothing new
+    CHECK(chip_writes(f) == before + 1);
+    REQUIRE(fine(f.vault->set_sync(a, false)));
+    f.stored(a, 2, "three");
+    CHECK(chip_writes(f) == before + 1);
+    f.reopen_unlocked();
+    CHECK_FALSE(f.vault->get(a)->sync);
+    CHECK(f.loaded(a) == "three");
+    const auto lines = f.vault->journal(0, 100);
+    REQUIRE(fine(lines));
+    REQUIRE(lines->size() == 4);
+    CHECK(lines->at(2).action == "sync");
+    CHECK(lines->at(2).subject == "a (" + a.to_string() + ") on");
+    CHECK(lines->at(3).subject == "a (" + a.to_string() + ") off");
+
+    // A chip that does not answer: it is on, which is said, and no answer comes before the proof.
+    f.chip.refuse(chip_gone);
+    const auto refused = f.vault->set_sync(a, true);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().next == NextAction::retry_later);
+    CHECK(refused.error().context.find("sync of instance a is on") != std::string::npos);
+    CHECK(error_of(f.vault->store(a, 3, permanent("four"))) == Errc::unavailable);
+    f.chip.refuse({});
+    CHECK(f.vault->store(a, 3, permanent("four")) == 4);
+    CHECK(f.vault->get(a)->sync);
+    CHECK(error_of(f.vault->set_sync(Uuid::random(), true)) == Errc::not_found);
+}
+
 TEST_CASE("sync is under the row's MAC") {
     Fixture f;
     f.set_up();

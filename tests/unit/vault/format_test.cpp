@@ -1,4 +1,4 @@
-// A vault of the format before, and what an older program makes of one of this format.
+// A vault of a format before, and what an older program makes of one of this format.
 #include "../../../src/vault/format.h"
 
 #include "../../../src/vault/instance_row.h"
@@ -10,9 +10,18 @@ using namespace vtpm::vault;
 
 namespace {
 
-// What format 5 had. Its rows and MACs are those of now, as long as nothing of it has a past.
-void make_it_format_5(Fixture& f) {
+// What formats 6 and 5 had. The journal's lines are not as they were then: see journal_test.cpp.
+void make_it_format_6(Fixture& f) {
     f.close();
+    sql(f.database(),
+        "ALTER TABLE approvals DROP COLUMN actor;"
+        "ALTER TABLE journal DROP COLUMN kin; ALTER TABLE journal DROP COLUMN other;"
+        "PRAGMA user_version = 6");
+}
+
+// Its rows and MACs are those of now, as long as nothing of it has a past.
+void make_it_format_5(Fixture& f) {
+    make_it_format_6(f);
     sql(f.database(),
         "ALTER TABLE instances DROP COLUMN past; DROP TABLE snapshots;"
         "PRAGMA user_version = 5");
@@ -32,17 +41,17 @@ TEST_CASE("a vault of format 5 is brought up to date when it is opened") {
         f.chip.refuse(Error{Errc::unavailable, NextAction::retry_later, "gone"});
         f.reopen();
         CHECK_FALSE(f.vault->unlock());
-        CHECK(f.vault->status().format == 6);
+        CHECK(f.vault->status().format == 7);
         f.chip.refuse(std::nullopt);
     }
     SECTION("and a disk that is full, at whatever page") {
         int refused = 0;
         for (rlim_t size = 100;; size += 2000) {
             with_small_files(size, [&] { return f.vault.emplace(f.directory(), f.chip).status(); });
-            const bool upgraded = f.vault->status().format == 6;
+            const bool upgraded = f.vault->status().format == 7;
             f.vault.reset();
             CHECK(blob(f.database(), "PRAGMA user_version") ==
-                  (upgraded ? Bytes{'6'} : Bytes{'5'}));
+                  (upgraded ? Bytes{'7'} : Bytes{'5'}));
             if (upgraded)
                 break;
             ++refused;
@@ -59,6 +68,20 @@ TEST_CASE("a vault of format 5 is brought up to date when it is opened") {
     f.reopen_unlocked();
     CHECK(f.loaded(a) == "state");
     CHECK(f.vault->get(a)->reverts == 1);
+}
+
+TEST_CASE("a vault of format 6 is brought up to date, and keeps its past") {
+    Fixture f;
+    f.set_up();
+    const Uuid a = f.made("a");
+    f.stored(a, 0, "state");
+    REQUIRE(fine(f.vault->take_snapshot(a, "s")));
+    make_it_format_6(f);
+    f.reopen_unlocked();
+    CHECK(f.vault->status().format == 7);
+    REQUIRE(fine(f.vault->revert(a, "s")));
+    CHECK(f.loaded(a) == "state");
+    CHECK(f.vault->journal(0, 100)->back().sound);
 }
 
 TEST_CASE("a vault of format 5 with tables of another is not touched") {

@@ -207,7 +207,7 @@ TEST_CASE("who did what is in the journal, and a change of it shows") {
     }
     SECTION("one put in") {
         sql(f.database(),
-            "INSERT INTO journal SELECT 7, at, actor, action, subject, previous, mac"
+            "INSERT INTO journal SELECT 7, at, actor, action, subject, previous, mac, kin, other"
             " FROM journal WHERE id = 6");
         unsound = 1;
     }

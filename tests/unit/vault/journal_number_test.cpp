@@ -12,7 +12,8 @@ TEST_CASE("a line of the journal with a number that nobody reaches moves no othe
     f.close();
     const std::string number = GENERATE("9223372036854775807", "-9223372036854775808");
     sql(f.database(), "INSERT INTO journal SELECT " + number +
-                          ", at, actor, action, subject, previous, mac FROM journal WHERE id = 1");
+                          ", at, actor, action, subject, previous, mac, kin, other FROM journal"
+                          " WHERE id = 1");
 
     f.reopen_unlocked();
     f.made("b");

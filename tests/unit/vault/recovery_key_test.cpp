@@ -139,6 +139,11 @@ TEST_CASE("a new mainboard") {
     fakes::FakeChip other(2);
     f.vault.emplace(f.directory(), other);
     CHECK(error_of(f.vault->unlock()) == Errc::wrong_chip);
+    // Whoever is refused reads the ways out.
+    const auto refused = f.vault->load(a);
+    REQUIRE(error_of(refused) == Errc::locked);
+    CHECK(refused.error().context.find("Put back the chip") != std::string::npos);
+    CHECK(refused.error().context.find("vtpmctl recover --recovery-key") != std::string::npos);
     REQUIRE(fine(f.vault->recover(outcome->recovery_key_pem)));
     CHECK(f.loaded(a) == "state");
     f.stored(a, 1, "newer");

@@ -32,7 +32,7 @@ TEST_CASE("setup opens a vault, once") {
     CHECK(status.phase == Phase::open);
     CHECK_FALSE(status.reason);
     CHECK(status.manager == *outcome);
-    CHECK(status.format == 6);
+    CHECK(status.format == 7);
     CHECK_FALSE(status.recovery);
     CHECK(status.instances == 0);
     CHECK(status.last_commit == 0);
@@ -231,7 +231,11 @@ TEST_CASE("format and kind of the database") {
     f.close();
     Errc expected = Errc::corrupt;
     SECTION("a newer format") {
-        sql(f.database(), "PRAGMA user_version = 7");
+        sql(f.database(), "PRAGMA user_version = 8");
+        expected = Errc::unsupported;
+    }
+    SECTION("a format that is too old") {
+        sql(f.database(), "PRAGMA user_version = 4");
         expected = Errc::unsupported;
     }
     SECTION("another program's file") {
@@ -281,6 +285,7 @@ TEST_CASE("another chip, or one that does not answer, keeps the vault locked") {
     CHECK(error_of(stranger.unlock()) == Errc::wrong_chip);
     CHECK(stranger.status().phase == Phase::locked);
     CHECK(stranger.status().reason->code == Errc::wrong_chip);
+    CHECK(stranger.status().reason->context.find("no recovery key") != std::string::npos);
     CHECK(error_of(stranger.load(a)) == Errc::locked);
 }
 

@@ -220,7 +220,17 @@ TEST_CASE("the package is given again for its ticket, and opens as the first one
     const auto imported = h.target.vault->import_package(second, "", {});
     REQUIRE(fine(imported));
     CHECK(error_of(h.target.vault->import_package(first, "", {})) == Errc::already_exists);
+    REQUIRE(fine(h.target.vault->receipt_again(second)));
     CHECK(fine(h.source.vault->confirm_export(web1, imported->receipt)));
+    // Each time there is a line about who has asked for it.
+    const auto times = [](Host& host, const char* action) {
+        const auto done = host.actions();
+        return std::count(done.begin(), done.end(), action);
+    };
+    CHECK(times(h.source, "export") == 1);
+    CHECK(times(h.source, "export-again") == 1);
+    CHECK(times(h.target, "import") == 1);
+    CHECK(times(h.target, "import-again") == 1);
 }
 
 TEST_CASE("a package is for one manager and one group, while the group is open") {

@@ -48,6 +48,21 @@ TEST_CASE("commands of one word and of two") {
     CHECK_FALSE(parse({"group", "frobnicate"}).understood);
 }
 
+TEST_CASE("sync is on or off, of a TPM that is named") {
+    const auto on = parse({"sync", "web1", "on"});
+    REQUIRE(on.understood);
+    CHECK(on.arguments.selector == "web1");
+    CHECK(on.arguments.sync);
+    CHECK_FALSE(parse({"sync", "web1", "off"}).arguments.sync);
+    CHECK(accepted({"sync", "web1", "off"}));
+    for (const auto& words : {std::vector<std::string>{"sync"},
+                              {"sync", "web1"},
+                              {"sync", "web1", "maybe"},
+                              {"sync", "web1", "on", "off"}})
+        CHECK_FALSE(parse(words).understood);
+    CHECK(parse({"import-swtpm", "d", "--name", "a", "--sync"}).arguments.import_swtpm.sync);
+}
+
 TEST_CASE("setup takes one recovery key and one approver") {
     const auto setup = parse({"setup", "--recovery-public", "r.pem", "--approver", "a.pem",
                               "--pcrs", "0,2,23", "--no-latch"});

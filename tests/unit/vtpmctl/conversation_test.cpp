@@ -121,7 +121,7 @@ TEST_CASE("setup sends its wishes, and of the recovery key the public half") {
         Reply reply;
         if (request.has_setup())
             reply.mutable_setup();
-        else
+        else if (request.has_status())
             reply.mutable_status()->set_phase("not-set-up");
         // Whatever becomes of us and of vtpmctl from here on: its owner has it.
         if (request.has_setup()) {
@@ -135,7 +135,8 @@ TEST_CASE("setup sends its wishes, and of the recovery key the public half") {
     REQUIRE(done.has_value());
     CHECK(told.find("may be in force from now on") != std::string::npos);
     CHECK(std::count(told.begin(), told.end(), '\n') == 1);
-    const auto sent = manager.asked().back().setup();
+    REQUIRE(manager.asked().size() == 3);  // the last one is for the proof, see below
+    const auto sent = manager.asked().at(1).setup();
     CHECK(scratch.read("recovery") == when_asked);
     CHECK((std::filesystem::status(scratch.file("recovery")).permissions() &
            std::filesystem::perms::all) ==
@@ -147,6 +148,71 @@ TEST_CASE("setup sends its wishes, and of the recovery key the public half") {
     CHECK(sent.no_latch());
     CHECK(sent.approver().key() == "-----BEGIN PUBLIC KEY-----\n");
     CHECK(sent.approver().pcr_size() == 2);
+}
+
+TEST_CASE("a recovery key is proved to open what was escrowed to it, before setup is done") {
+    const Scratch scratch;
+    SetupOptions options;
+    options.recovery_out = scratch.file("recovery");
+    options.replace_key = GENERATE(false, true);
+    const bool good = GENERATE(true, false);
+    std::string proof;
+    FakeManager* asked = nullptr;
+    FakeManager manager{[&](const Request& request) {
+        Reply reply;
+        if (request.has_setup()) {
+            CHECK(asked->given.empty());  // the private half goes nowhere but into the file
+            reply.mutable_setup();
+            return reply;
+        }
+        const auto given = asked->given.view();
+        proof.assign(given.begin(), given.end());
+        return good ? reply : vtpm::tests::refusal(Errc::corrupt, "an escrow gives another key");
+    }};
+    asked = &manager;
+    std::ostringstream said;
+    std::ostringstream errors;
+    auto* const out = std::cout.rdbuf(said.rdbuf());
+    auto* const err = std::cerr.rdbuf(errors.rdbuf());
+    const auto done = setup(manager.connection(), options, {});
+    std::cout.rdbuf(out);
+    std::cerr.rdbuf(err);
+
+    REQUIRE(manager.asked().size() == 2);
+    CHECK(manager.asked().back().has_check_recovery_key());
+    CHECK_FALSE(proof.empty());
+    CHECK(proof == scratch.read("recovery"));
+    REQUIRE(done.has_value() == good);
+    if (good) {
+        CHECK(said.str().find("opens what was escrowed to it") != std::string::npos);
+        return;
+    }
+    CHECK(said.str().empty());
+    CHECK(done.error().code == Errc::corrupt);
+    for (const auto* const words : {"is set up", "an escrow gives another key", "Keep the file",
+                                    "vtpmctl check-recovery-key ", "--replace-recovery-key"})
+        CHECK(done.error().context.find(words) != std::string::npos);
+}
+
+TEST_CASE("whoever gives the public half of a recovery key is told to try the private one") {
+    const Scratch scratch;
+    scratch.write("public", "-----BEGIN PUBLIC KEY-----\n");
+    SetupOptions options;
+    options.recovery_public = scratch.file("public");
+    FakeManager manager{[](const Request&) {
+        Reply reply;
+        reply.mutable_setup();
+        return reply;
+    }};
+    std::ostringstream said;
+    auto* const out = std::cout.rdbuf(said.rdbuf());
+    const auto done = setup(manager.connection(), options, {});
+    std::cout.rdbuf(out);
+    REQUIRE(done.has_value());
+    CHECK(manager.asked().size() == 1);
+    const auto next = said.str().find("Next: ");
+    REQUIRE(next != std::string::npos);
+    CHECK(said.str().find("vtpmctl check-recovery-key", next) != std::string::npos);
 }
 
 TEST_CASE("a recovery key that may be in force is kept, and one that is not is not") {

@@ -47,6 +47,7 @@ class FakeManager {
     }
 
     SecretBytes payload;  // goes with every answer
+    SecretBytes given;    // with the request that is answered, or was last
 
   private:
     void serve() {
@@ -55,6 +56,7 @@ class FakeManager {
             const auto frame = channel.receive(std::chrono::seconds(20));
             if (!frame)
                 return;
+            given = frame->payload.clone();
             asked_.push_back(wire::parse<wire::proto::Request>(*frame).value());
             if (!channel.send(answering_(asked_.back()), payload.view()))
                 return;
