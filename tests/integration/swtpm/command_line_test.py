@@ -88,9 +88,53 @@ class CommandLine(f.FrontTest):
         self.assertIn("has a TPM already", self.set_up("--tpm2", code=1))
         self.set_up("--tpm2", "--not-overwrite")
         self.assertIn("vtpmctl delete", self.set_up("--tpm2", "--overwrite", code=1))
+        self.set_up("--tpm2", "--overwrite", "--not-overwrite")  # as with swtpm: what is there stays
         self.assertEqual(len(self.json("list")), 1)
         self.set_up()  # a TPM 1.2 has a file of its own
         self.assertEqual(len(self.json("list")), 2)
+
+    def test_overwrite_where_nothing_is(self):
+        """What libvirt calls for a domain that comes with its state, into a directory that it has just made."""
+        log = self.directory / "setup.log"
+        incoming = ("--tpm2", "--tpm-state", self.state, "--logfile", log, "--overwrite")
+        self.assertEqual(self.set_up(*incoming), "")
+        one, = self.json("list")
+        self.assertEqual((self.state / "tpm2-00.permall").read_text(), f"xen-vtpm-instance {one['uuid']}\n")
+        self.assertIn("is in the vault", log.read_text())
+        self.assertEqual(self.set_up(*incoming, code=1), "")
+        self.assertIn(f"--overwrite would destroy: that is done with vtpmctl delete {one['uuid']}", log.read_text())
+        self.assertEqual(self.json("list"), [one])
+        # One that was being made is not one that is there.
+        (self.state / "tpm2-00.permall").rename(self.state / ".tpm2-00.permall.pending")
+        self.set_up(*incoming)
+        self.assertEqual(self.json("list"), [one])
+        foreign = self.directory / "swtpms"
+        foreign.mkdir()
+        (foreign / "tpm2-00.permall").write_bytes(bytes(1386))
+        self.assertIn("import-swtpm", self.set_up("--tpm2", "--tpmstate", foreign, "--overwrite", code=1))
+        self.assertEqual((foreign / "tpm2-00.permall").read_bytes(), bytes(1386))
+
+    def test_refusals_are_in_the_log(self):
+        """libvirt shows its user the name of that file, and nothing else of what went wrong."""
+        self.set_up("--tpm2")
+        self.manager.stop()
+        nowhere = self.directory / "nowhere"
+        last = self.directory / "last.log"
+        for number, (options, said) in enumerate((
+                (("--no-such", "--logfile", "LOG"), "--no-such is not served"),
+                (("--logfile", "LOG", "--no-such"), "--no-such is not served"),
+                (("--no-such", "--nor-this", "--logfile=LOG"), "--no-such is not served"),
+                (("--create-config-files=root", "--logfile", "LOG"), "--create-config-files is not served"),
+                (("--logfile", "LOG", "--vmid"), "--vmid: what?"),
+                (("--tpmstate", nowhere, "--logfile", "LOG"), "no such directory"),
+                (("--tpm2", "--overwrite", "--logfile", "LOG"), "cannot be had from the vault"),
+                (("--logfile", last, "--logfile", "LOG", "--no-such"), "--no-such is not served"))):
+            with self.subTest(options=options):
+                log = self.directory / f"{number}.log"
+                words = [str(log) if word == "LOG" else str(word).replace("=LOG", f"={log}") for word in options]
+                self.assertEqual(self.set_up(*words, code=1), "")
+                self.assertIn(said, log.read_text())
+        self.assertFalse(last.exists())
 
     def test_an_interrupted_setup_is_made_good(self):
         self.set_up("--tpm2")
