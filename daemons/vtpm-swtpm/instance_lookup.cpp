@@ -1,7 +1,6 @@
 #include "instance_lookup.h"
 
 #include "vtpm/wire/failure.h"
-#include "vtpm/wire/messages.pb.h"
 
 namespace vtpm::swtpm {
 namespace {
@@ -27,7 +26,9 @@ Result<FoundInstance> ask(const std::string& manager, wire::proto::Request& requ
         return tl::unexpected<Error>(wire::to_error(reply.failure()));
     VTPM_TRY(const auto uuid, Uuid::from_bytes(as_bytes(reply.instance().uuid())));
     VTPM_TRY(const auto version, tpm::version_from_number(reply.instance().tpm()));
-    return FoundInstance{uuid, reply.instance().name(), version};
+    const auto& found = reply.instance();
+    return FoundInstance{uuid,           found.name(),  version, found.sequence() != 0,
+                         found.in_use(), found.policy()};
 }
 
 }  // namespace
@@ -36,6 +37,15 @@ Result<FoundInstance> find_instance(const std::string& manager, const std::strin
     wire::proto::Request request;
     request.mutable_show()->set_selector(selector);
     return ask(manager, request);
+}
+
+Result<void> change_policy(const std::string& manager, const Uuid& instance,
+                           const wire::proto::CommandPolicy& policy) {
+    wire::proto::Request request;
+    request.mutable_set_policy()->set_selector(instance.to_string());
+    *request.mutable_set_policy()->mutable_policy() = policy;
+    VTPM_TRY(const auto changed, ask(manager, request));
+    return {};
 }
 
 }  // namespace vtpm::swtpm

@@ -16,6 +16,7 @@
 #include "front.h"
 #include "listener.h"
 #include "options.h"
+#include "pcr_banks.h"
 #include "process_place.h"
 #include "vtpm/base/start.h"
 #include "vtpm/jail/harden.h"
@@ -31,7 +32,6 @@ void block_termination_signals() {
     ::sigaddset(&set, SIGINT);
     ::sigaddset(&set, SIGHUP);
     ::sigprocmask(SIG_BLOCK, &set, nullptr);
-    ::signal(SIGPIPE, SIG_IGN);
 }
 
 // For the engines, which lock their memory when they have no more right to. A service manager sets
@@ -82,7 +82,10 @@ int main(int argc, char** argv) {
     std::optional<swtpm::Background> background;
     if (options.in_background)
         background = required(swtpm::Background::enter());
-    block_termination_signals();
+    ::signal(SIGPIPE, SIG_IGN);
+    const bool serves = options.banks.empty();
+    if (serves)
+        block_termination_signals();
     required(jail::forbid_core_dumps());
     allow_locked_memory();
     required(jail::lock_memory());
@@ -95,6 +98,12 @@ int main(int argc, char** argv) {
                                    required(doorman::DescriptorStore::new_secret()));
     swtpm::SocketTpm tpm(instance, manager, required(swtpm::SeatNumber::take(options.run_dir)),
                          options.engine);
+    if (!serves) {
+        const auto set = swtpm::set_pcr_banks(tpm, instance, options.manager, options.banks);
+        if (!set)
+            spdlog::critical("the banks of PCRs stay as they are: {}", set.error().context);
+        return set ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
     swtpm::ControlServer server(tpm, options.server);
     required(tpm.begin());
     give_power(options, server);

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <vector>
 
 #include "swtpm_command_line.h"
 #include "version.h"
@@ -30,19 +31,37 @@ Options options_of(int argc, char** argv) {
     std::string control;
     std::string data;
     std::string group;
+    std::vector<std::string> banks;
     CLI::App app("Serves one TPM to QEMU in swtpm's protocol.", "vtpm-swtpm");
     app.add_option("instance", options.instance, "its name or uuid")->required();
     app.add_option("--manager", options.manager, "vtpmmgrd's socket")->capture_default_str();
     app.add_option("--engine", options.engine, "the engine's program")->capture_default_str();
     app.add_option("--run-dir", options.run_dir, "for what outlives this process")
         ->capture_default_str();
-    app.add_option("--ctrl", control, "control socket (RUN_DIR/swtpm/INSTANCE.sock)");
-    app.add_option("--data", data, "data socket, for peers that send no SET_DATAFD (none)");
-    app.add_option("--group", group, "who may connect, beside root");
-    app.add_flag("--stay", stays, "after SHUTDOWN, wait for the next machine");
+    auto* const ctrl_option =
+        app.add_option("--ctrl", control, "control socket (RUN_DIR/swtpm/INSTANCE.sock)");
+    auto* const data_option =
+        app.add_option("--data", data, "data socket, for peers that send no SET_DATAFD (none)");
+    auto* const group_option = app.add_option("--group", group, "who may connect, beside root");
+    auto* const stay_option =
+        app.add_flag("--stay", stays, "after SHUTDOWN, wait for the next machine");
+    app.add_option("--set-pcr-banks", banks,
+                   "serve nobody: the TPM 2.0, whose machine is off, has these from its next start")
+        ->delimiter(',')
+        ->excludes(ctrl_option)
+        ->excludes(data_option)
+        ->excludes(group_option)
+        ->excludes(stay_option);
     app.set_version_flag("--version", VTPM_VERSION);
     try {
         app.parse(argc, argv);
+        if (!banks.empty()) {
+            const auto parsed = tpm::parse_pcr_banks(banks);
+            if (!parsed)
+                throw CLI::ValidationError("--set-pcr-banks", parsed.error().context);
+            options.banks = *parsed;
+            return options;
+        }
         Address address{control.empty() ? options.run_dir + "/swtpm/" + options.instance + ".sock"
                                         : control};
         if (!group.empty()) {

@@ -7,6 +7,7 @@
 
 #include "front.h"
 #include "listener.h"
+#include "vtpm/tpm/factory.h"
 #include "vtpm/tpm/version.h"
 
 namespace vtpm::swtpm {
@@ -31,6 +32,7 @@ struct Options {
     Endpoint data = {};
     Ends ends = {};
     AtStart at_start = AtStart::nothing;
+    tpm::PcrBanks banks = {};  // to change, and nothing else to do
     ControlServer::Settings server = {};
     bool as_swtpm = false;       // started under its name
     bool in_background = false;  // once it can be reached

@@ -98,8 +98,11 @@ void take_channels(const Words& words, Options& options) {
                         {"type", "path", "fd", "clientfd", "mode", "uid", "gid", "disconnect"});
         options.data = endpoint_of("--server", settings);
     }
-    if (words.descriptor >= 0)
+    if (words.descriptor >= 0) {
+        if (!words.server.empty())
+            wrong("--fd", "with --server there would be two data channels");
         options.data.peer = check_given("--fd", words.descriptor);
+    }
     options.ends.with_data = words.terminate || options.data.peer >= 0;
     std::vector<int> given;
     for (const auto* end : {&options.control, &options.data})
@@ -260,23 +263,27 @@ Settings settings_of(const std::string& option, const std::string& text,
     return settings;
 }
 
-Options swtpm_options_of(int argc, char** argv) {
+Options parse_swtpm(CLI::App& app, int argc, const char* const* argv) {
     Words words;
     Options seen;
-    CLI::App app("Serves a TPM of xen-vtpm's vault in the place of swtpm.", "swtpm");
     app.set_version_flag("-v,--version", "TPM emulator version " VTPM_VERSION " (xen-vtpm)");
     app.require_subcommand(1);
     auto* const socket = app.add_subcommand("socket", "over UNIX sockets");
     add_options(*socket, words, seen);
+    app.parse(argc, argv);
+    if (words.capabilities) {
+        print_capabilities();
+        throw CLI::Success();
+    }
+    auto options = options_from(words);
+    options.in_background = seen.in_background;
+    return options;
+}
+
+Options swtpm_options_of(int argc, char** argv) {
+    CLI::App app("Serves a TPM of xen-vtpm's vault in the place of swtpm.", "swtpm");
     try {
-        app.parse(argc, argv);
-        if (words.capabilities) {
-            print_capabilities();
-            std::exit(EXIT_SUCCESS);
-        }
-        auto options = options_from(words);
-        options.in_background = seen.in_background;
-        return options;
+        return parse_swtpm(app, argc, argv);
     } catch (const CLI::ParseError& error) {
         std::exit(app.exit(error));
     }

@@ -141,4 +141,47 @@ Bytes allocate_pcrs(const PcrBanks& banks) {
     return message(st_sessions, 0x12b, rest.written());
 }
 
+bool has_allocated(ByteView answer) {
+    const auto header = parse_header(answer);
+    if (!header || header->code != 0)
+        return false;
+    ByteReader rest(answer.subspan(header_size));
+    (void)rest.u32();  // the size of what follows
+    return rest.u8().value_or(0) == 1;
+}
+
+Bytes ask_pcr_banks() {
+    constexpr std::uint32_t cap_pcrs = 5, from_the_first = 0, all = 16;
+    return message(st_no_sessions, 0x17a,
+                   ByteWriter().u32(cap_pcrs).u32(from_the_first).u32(all).written());
+}
+
+// What has neither all nor none of its PCRs is no bank that can be wished for.
+Result<bool> has_pcr_banks(ByteView answer, const PcrBanks& banks) {
+    VTPM_TRY(const auto header, parse_header(answer));
+    if (header.code != 0)
+        return fail(Errc::unavailable, "the TPM does not say which banks of PCRs it has");
+    ByteReader rest(answer.subspan(header_size));
+    (void)rest.u8();   // whether there are more
+    (void)rest.u32();  // the capability
+    VTPM_TRY(const auto count, rest.u32());
+    PcrBanks found;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        VTPM_TRY(const auto bank, rest.u16());
+        VTPM_TRY(const auto size, rest.u8());
+        VTPM_TRY(const auto bits, rest.bytes(size));
+        const auto all_are = [&](std::uint8_t value) {
+            return std::all_of(bits.begin(), bits.end(),
+                               [&](std::uint8_t byte) { return byte == value; });
+        };
+        if (all_are(0))
+            continue;
+        if (!all_are(0xff))
+            return false;
+        found.push_back(static_cast<PcrBank>(bank));
+    }
+    std::sort(found.begin(), found.end());
+    return found == banks;
+}
+
 }  // namespace vtpm::tpm

@@ -1,12 +1,19 @@
 // What a peer of vtpm-swtpm's sends: pieces on the data channel, between which it may fall silent,
-// and requests on the control channel, with the tickets in them.
+// and requests on the control channel, with the tickets in them. And what its manager has on the
+// command line of swtpm.
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <iostream>
+
 #include "control_message.h"
 #include "data_channel.h"
+#include "fakes/chip/swtpm.h"
 #include "input.h"
+#include "state_directory.h"
 #include "state_ticket.h"
+#include "swtpm_command_line.h"
 #include "vtpm/tpm/message.h"
 
 using namespace vtpm;
@@ -96,13 +103,150 @@ void control_channel(Input& input) {
     must(!ticket || ticket->to_bytes() == bytes, "a ticket that says something else");
 }
 
+const std::string uuid = "11111111-2222-4333-8444-555555555555";
+
+// A state directory with a TPM 2.0 in it.
+std::filesystem::path state_directory() {
+    static const fakes::TemporaryDirectory directory;
+    std::ofstream(directory.path() / "tpm2-00.permall") << "xen-vtpm-instance " << uuid << "\n";
+    return directory.path();
+}
+
+// No f: a key's file, which may be to be removed, has the name below and no other.
+std::string any_text(Input& input) {
+    std::string text = input.text(12);
+    for (char& c : text)
+        c = c == 'f' || c == '\0' ? '_' : c;
+    return text;
+}
+
+std::string settings(Input& input, const std::vector<std::string>& usual,
+                     const std::string& directory) {
+    static const std::vector<std::string> others = {"type=unixio",
+                                                    "type=tcp",
+                                                    "path=a",
+                                                    "path=b",
+                                                    "fd=7",
+                                                    "fd=1",
+                                                    "clientfd=8",
+                                                    "fd=-1",
+                                                    "mode=x",
+                                                    "mode=0600",
+                                                    "uid=0",
+                                                    "gid=4294967295",
+                                                    "file=/nowhere/log",
+                                                    "remove",
+                                                    "level=5",
+                                                    "format=hex",
+                                                    "terminate",
+                                                    "reject-locality-4",
+                                                    "lock",
+                                                    "pwdfd=9",
+                                                    "prefix",
+                                                    "startup-clear"};
+    std::string text;
+    const std::size_t count = input.rarely() ? input.pick(5) : usual.size();
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto one = input.rarely()   ? input.one_of(others)
+                         : input.rarely() ? any_text(input)
+                                          : (i < usual.size() ? usual[i] : input.one_of(others));
+        text += (text.empty() ? "" : ",") + one;
+    }
+    return text == "dir=" ? text + directory : text;
+}
+
+std::vector<std::string> command_line(Input& input) {
+    static const std::string directory = state_directory().string();
+    struct Option {
+        const char* name;
+        std::vector<std::string> settings;
+    };
+    static const std::vector<Option> options = {
+        {"--ctrl", {"type=unixio", "path=ctrl", "mode=0600"}},
+        {"--server", {"type=unixio", "path=data"}},
+        {"--tpmstate", {"dir="}},
+        {"--fd", {"9"}},
+        {"--flags", {"not-need-init", "startup-clear"}},
+        {"--locality", {"reject-locality-4"}},
+        {"--log", {"file=log", "level=20"}},
+        {"--pid", {"file=pid"}},
+        {"--key", {"file=/nowhere/key", "mode=aes-256-cbc", "remove"}},
+        {"--migration-key", {"pwdfd=7"}},
+        {"--migration", {"incoming"}},
+        {"--seccomp", {"action=none"}},
+        {"--runas", {"root"}},
+        {"--xen-vtpm", {"manager=m", "run-dir=r"}}};
+    std::vector<std::string> words = {"swtpm", input.rarely() ? any_text(input) : "socket",
+                                      "--tpm2"};
+    std::vector<std::size_t> which = {0, 2};  // what each has
+    for (std::size_t more = input.pick(6); more > 0; --more)
+        which.push_back(input.pick(options.size()));
+    for (const std::size_t i : which) {
+        if (input.rarely())
+            continue;
+        words.emplace_back(input.rarely() ? any_text(input) : options[i].name);
+        words.push_back(settings(input, options[i].settings, directory));
+    }
+    for (const char* const flag : {"--daemon", "--terminate", "-t", "--print-capabilities"}) {
+        if (input.rarely())
+            words.emplace_back(flag);
+    }
+    return words;
+}
+
+// What is taken names a TPM and a way to it; whatever else is there, it is refused in one way.
+void swtpms_command_line(Input& input) {
+    const auto words = command_line(input);
+    std::vector<const char*> arguments;
+    for (const auto& word : words)
+        arguments.push_back(word.c_str());
+    CLI::App app;
+    swtpm::Options options;
+    try {
+        options = swtpm::parse_swtpm(app, static_cast<int>(arguments.size()), arguments.data());
+    } catch (const CLI::ParseError&) {
+        return;
+    }
+    must(options.as_swtpm && options.instance == uuid, "another TPM than its directory names");
+    must(options.version == tpm::Version::v2_0, "of another version");
+    std::vector<int> given;
+    for (const auto* const end : {&options.control, &options.data}) {
+        must(end->address.has_value() + (end->listener >= 0) + (end->peer >= 0) <= 1,
+             "one channel of two kinds");
+        must(!end->address || !end->address->path.empty(), "nowhere to listen");
+        for (const int fd : {end->listener, end->peer}) {
+            if (fd >= 0)
+                given.push_back(fd);
+        }
+    }
+    must(!given.empty() || options.control.address || options.data.address, "nobody can reach it");
+    for (const int fd : given) {
+        must(fd > STDERR_FILENO && ::fcntl(fd, F_GETFD) == FD_CLOEXEC, "a descriptor of others'");
+        must(std::count(given.begin(), given.end(), fd) == 1, "one descriptor for two channels");
+    }
+}
+
 }  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+    std::cout.setstate(std::ios::failbit);  // --print-capabilities
+    // Some to be given.
+    for (const int fd : {7, 8, 9})
+        must(::fcntl(fd, F_GETFD) >= 0 || ::dup2(STDIN_FILENO, fd) == fd, "no descriptor");
+    return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     Input input(data, size);
-    if (input.flag())
-        control_channel(input);
-    else
-        data_channel(input);
+    switch (input.pick(3)) {
+        case 0:
+            data_channel(input);
+            break;
+        case 1:
+            control_channel(input);
+            break;
+        default:
+            swtpms_command_line(input);
+    }
     return 0;
 }

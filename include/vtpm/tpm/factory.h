@@ -1,8 +1,9 @@
 // What makes a new TPM 2.0 the one that its users expect: the commands that a factory gives, and a
-// few of what they name. Built, never parsed; at locality 0, in a TPM whose hierarchies have empty
-// authorisation.
+// few of what they name. Built; of answers, those about PCR banks are read. At locality 0, in a TPM
+// whose hierarchies have empty authorisation.
 //
-// TPM Library Part 3: 24.1 CreatePrimary, 28.4 FlushContext, 28.5 EvictControl, 22.5 PCR_Allocate.
+// TPM Library Part 3: 24.1 CreatePrimary, 28.4 FlushContext, 28.5 EvictControl, 22.5 PCR_Allocate,
+// 30.2 GetCapability.
 // EK templates and handles: TCG EK Credential Profile 2.5, B.3.3 and B.3.4 (L-1, L-2, "low range"),
 // and Registry of Reserved TPM 2.0 Handles 1.1. Plain functions, any thread.
 #pragma once
@@ -44,5 +45,11 @@ Bytes make_persistent(std::uint32_t object, std::uint32_t persistent);
 Bytes flush_context(std::uint32_t object);
 // These banks and no others, from the next start on.
 Bytes allocate_pcrs(const PcrBanks& banks);
+// Whether that is what will be, if this is its whole answer.
+bool has_allocated(ByteView answer);
+// Which banks there are now.
+Bytes ask_pcr_banks();
+// Whether they are these, with all their PCRs, and no others, if this is its whole answer.
+Result<bool> has_pcr_banks(ByteView answer, const PcrBanks& banks);
 
 }  // namespace vtpm::tpm

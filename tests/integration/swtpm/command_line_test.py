@@ -1,4 +1,4 @@
-"""swtpm's own command line, and swtpm_setup's: what libvirt and scripts call."""
+"""swtpm's own command line: what libvirt and scripts call."""
 
 import json
 import os
@@ -6,63 +6,13 @@ import signal
 import socket
 import subprocess
 import unittest
-from pathlib import Path
 
 import front as f
 import rig
+from as_swtpm import SETUP, AsSwtpm
 
-SETUP = Path(__file__).resolve().parents[3] / "config/vtpm-swtpm-setup"
 
-
-class CommandLine(f.FrontTest):
-    def setUp(self):
-        super().setUp()
-        # As in the package: the program under swtpm's name.
-        self.program = self.directory / "swtpm"
-        self.program.symlink_to(rig.PROGRAMS / "vtpm-swtpm")
-        self.state = self.directory / "swtpm-state"
-        self.state.mkdir()
-        self.control_path = self.directory / "ctrl"
-        self.own = f"manager={self.manager.socket},engine={rig.PROGRAMS}/vtpm-swtpm-engine,run-dir={self.directory}"
-
-    def set_up(self, *options, code=0):
-        """swtpm_setup for the state directory; what it said."""
-        environment = os.environ | {"PATH": f"{rig.PROGRAMS}:{os.environ['PATH']}", "XEN_VTPM_SOCKET": str(self.manager.socket)}
-        done = subprocess.run([SETUP, "--tpmstate", self.state, *options], env=environment, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.assertEqual(done.returncode, code, done.stdout)
-        return done.stdout
-
-    def arguments(self, *options):
-        return [self.program, "socket", "--tpmstate", f"dir={self.state}", "--xen-vtpm", self.own, *options]
-
-    def start(self, *options, tpm="--tpm2", **more):
-        """A process whose control socket is there."""
-        process = subprocess.Popen(self.arguments("--ctrl", f"type=unixio,path={self.control_path},mode=0600", tpm, *options),
-                                   env=f.environment(), stderr=subprocess.PIPE, **more)
-        self.addCleanup(process.stderr.close)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        rig.eventually(lambda: process.poll() is not None or rig.somebody_listens(self.control_path))
-        self.assertIsNone(process.poll(), "it ended")
-        return process
-
-    def refused(self, *options):
-        done = subprocess.run(self.arguments(*options), env=f.environment(), text=True, check=False, timeout=f.PATIENCE,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.assertNotEqual(done.returncode, 0, done.stdout)
-        return done.stdout
-
-    def peer(self):
-        peer = f.Control(self.control_path)
-        self.addCleanup(peer.close)
-        return peer
-
-    def data_of(self, control):
-        data = control.data()
-        self.addCleanup(data.close)
-        return data
-
+class CommandLine(AsSwtpm):
     def test_as_libvirt_starts_it(self):
         said = self.set_up("--tpm2", "--vmid", "win11:11111111-2222-3333-4444-555555555555", "--logfile",
                            self.directory / "setup.log", "--createek", "--create-ek-cert", "--create-platform-cert",
@@ -83,48 +33,6 @@ class CommandLine(f.FrontTest):
         self.assertEqual(control.ask(f.SHUTDOWN), f.SUCCESS)
         rig.eventually(lambda: not self.control_path.exists())
 
-    def test_one_tpm_a_directory(self):
-        self.set_up("--tpm2")
-        self.assertIn("has a TPM already", self.set_up("--tpm2", code=1))
-        self.set_up("--tpm2", "--not-overwrite")
-        self.assertIn("vtpmctl delete", self.set_up("--tpm2", "--overwrite", code=1))
-        self.assertEqual(len(self.json("list")), 1)
-        self.set_up()  # a TPM 1.2 has a file of its own
-        self.assertEqual(len(self.json("list")), 2)
-
-    def test_an_interrupted_setup_is_made_good(self):
-        self.set_up("--tpm2")
-        # Killed before the last step, and before the one that made the TPM.
-        pending = self.state / ".tpm2-00.permall.pending"
-        (self.state / "tpm2-00.permall").rename(pending)
-        self.set_up("--tpm2")
-        self.assertEqual(len(self.json("list")), 1)
-        pending.write_bytes((self.state / "tpm2-00.permall").read_bytes())
-        self.set_up("--tpm2", "--not-overwrite")
-        self.assertFalse(pending.exists())
-        uuid = "99999999-8888-4777-8666-555555555555"
-        (self.state / "tpm2-00.permall").unlink()
-        pending.write_text(f"xen-vtpm-instance {uuid}\n")
-        self.set_up("--tpm2")
-        self.assertIn(uuid, [row["uuid"] for row in self.json("list")])
-
-    def test_a_tpm_that_is_gone_is_not_made_anew(self):
-        self.set_up("--tpm2")
-        self.ctl("delete", self.json("list")[0]["uuid"], "--yes")
-        self.set_up("--tpm2", "--not-overwrite", code=1)
-        self.assertEqual(self.json("list"), [])
-        self.assertIn("cannot start", self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2"))
-
-    def test_unreadable_is_not_new(self):
-        """A disk that is not mounted, say."""
-        self.set_up("--tpm2")
-        own = self.state / "tpm2-00.permall"
-        own.rename(self.directory / "elsewhere")
-        own.symlink_to(self.directory / "not-mounted")
-        self.assertIn("leads nowhere", self.set_up("--tpm2", "--not-overwrite", code=1))
-        self.assertEqual(len(self.json("list")), 1)
-        self.refused("--ctrl", f"type=unixio,path={self.control_path}", "--tpm2")
-
     def test_whose_directory_it_is(self):
         """Who can write to it could have any TPM of the vault."""
         self.set_up("--tpm2")
@@ -141,14 +49,6 @@ class CommandLine(f.FrontTest):
         own.rename(moved)
         own.symlink_to(moved)
         self.assertIn("nobody else can write to", self.refused(*good))
-
-    def test_names_of_domains(self):
-        for number, (vm, shown) in enumerate((("web 1", "web-1-"), ("Überwachung", "berwachung-"), ("..x", "x-"), ("日本", ""))):
-            state = self.directory / f"named{number}"
-            state.mkdir()
-            self.set_up("--tpm2", "--tpmstate", state, "--vmid", f"{vm}:1")
-            self.assertIn(True, [row["name"].startswith(shown) for row in self.json("list")])
-        self.assertEqual(len(self.json("list")), 4)
 
     def test_no_power_no_process(self):
         """With --flags nobody sends an INIT: so what cannot start is not said to have started."""
@@ -275,6 +175,7 @@ class CommandLine(f.FrontTest):
             shown = json.loads(subprocess.run([*words, "--print-capabilities"], check=True, capture_output=True).stdout)
             self.assertEqual(shown["type"], name)
             self.assertLessEqual({"tpm-1.2", "tpm-2.0"}, set(shown["features"]))
+        self.assertIn("cmdarg-reconfigure-pcr-banks", shown["features"], "libvirt does nothing without it, silently")
 
 
 if __name__ == "__main__":

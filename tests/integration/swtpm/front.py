@@ -269,6 +269,20 @@ READ_CLOCK = v20(0x181)
 GET_RANDOM = v20(0x17b, b"\0\x08")
 
 
+def pcr_banks(data):
+    """Those that have PCRs: TPM2_GetCapability(TPM_CAP_PCRS)."""
+    answer = data.transmit(v20(0x17a, struct.pack(">III", 5, 0, 16)))
+    names = {0x4: "sha1", 0xb: "sha256", 0xc: "sha384", 0xd: "sha512"}
+    banks = set()
+    for at in range(19, len(answer), 6):
+        bank, size, bits = struct.unpack(">HB3s", answer[at:at + 6])
+        if size != 3 or bits not in (bytes(3), b"\xff" * 3):
+            raise AssertionError(answer.hex())
+        if any(bits):
+            banks.add(names[bank])
+    return banks
+
+
 def pcr_read(number):
     select = bytearray(3)
     select[number // 8] |= 1 << (number % 8)
@@ -303,6 +317,7 @@ CREATE_RSA = v20(0x131, session(0x40000007, struct.pack(">HHH", 4, 0, 0) + bytes
     + b"\0\0" + struct.pack(">I", 0)), tag=0x8002)
 
 STARTUP_12 = bytes.fromhex("00c10000000c000000990001")
+SELF_TEST_12 = bytes.fromhex("00c10000000a00000050")
 GET_TICKS_12 = bytes.fromhex("00c10000000a000000f1")
 PCR_READ_12 = bytes.fromhex("00c10000000e000000150000000a")
 EXTEND_12 = bytes.fromhex("00c100000022000000140000000a") + b"\x11" * 20

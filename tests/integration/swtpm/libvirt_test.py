@@ -31,6 +31,7 @@ remember_owner = 0
 PACKAGES = ["libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients",
             "swtpm-tools", "qemu-system-x86"]
 CLONE_NEWNS = 0x20000
+BANKS = {"1.2": "", "2.0": "<active_pcr_banks><sha256/><sha384/></active_pcr_banks>"}
 
 
 def domain(image, serial, model, version):
@@ -39,7 +40,7 @@ def domain(image, serial, model, version):
 <cmdline>console=ttyS0 quiet panic=-1 tsc=unstable</cmdline></os><features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <serial type='unix'><source mode='bind' path='{serial}'/></serial><memballoon model='none'/>
-<tpm model='{model}'><backend type='emulator' version='{version}'/></tpm></devices></domain>"""
+<tpm model='{model}'><backend type='emulator' version='{version}'>{BANKS[version]}</backend></tpm></devices></domain>"""
 
 
 class Libvirt(f.FrontTest):
@@ -76,7 +77,9 @@ class Libvirt(f.FrontTest):
         unlocked = f.environment().get("LD_PRELOAD", "")
         self._script(programs / "swtpm", f'export LD_PRELOAD={unlocked}\ncase " $* " in *" --tpmstate "*) set -- "$@" --xen-vtpm {own} ;; esac\n'
                                          f'exec {programs}/real/swtpm "$@"')
-        self._script(programs / "swtpm_setup", f'XEN_VTPM_SOCKET={self.manager.socket} PATH={rig.PROGRAMS}:$PATH '
+        self._script(programs / "vtpm-swtpm", f'export LD_PRELOAD={unlocked}\nexec {rig.PROGRAMS}/vtpm-swtpm "$@" '
+                                              f'--engine {rig.PROGRAMS}/vtpm-swtpm-engine --run-dir {self.directory}')
+        self._script(programs / "swtpm_setup", f'XEN_VTPM_SOCKET={self.manager.socket} PATH={programs}:{rig.PROGRAMS}:$PATH '
                                                f'exec {SETUP} "$@"')
 
     @staticmethod
@@ -118,6 +121,9 @@ class Libvirt(f.FrontTest):
         self.assertEqual(len(self.json("list")), before + 1)
         self.assertEqual(guest.run("cat /sys/class/tpm/tpm0/tpm_version_major"), version[0])
         read = "cat /sys/class/tpm/tpm0/pcr-sha256/16" if version == "2.0" else "grep PCR-16 /sys/class/tpm/tpm0/pcrs"
+        if version == "2.0":
+            self.assertEqual(guest.run("ls -d /sys/class/tpm/tpm0/pcr-*").split(),
+                             [f"/sys/class/tpm/tpm0/pcr-{bank}" for bank in ("sha256", "sha384")])
         zero = guest.run(read)
         extend = qemu_test.EXTEND_16 if version == "2.0" else bytes.fromhex("00c1000000220000001400000010") + b"\x11" * 20
         guest.transmit(extend)

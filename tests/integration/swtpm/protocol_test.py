@@ -188,6 +188,19 @@ class Protocol(f.FrontTest):
             self.fail("forty times, and none was cancelled")
         self.assertEqual(data.code(f.GET_RANDOM), 0)
 
+    def test_no_1_2_command_is_cancelled(self):
+        """And nobody is told that it was; its response comes as ever."""
+        control = self.control(self.front(self.create("old", "--tpm", "1.2")))
+        data = control.data()
+        self.assertEqual(control.ask(f.CANCEL), f.BAD_ORDINAL)
+        self.assertEqual(control.init(), SUCCESS)
+        self.assertEqual(data.code(f.STARTUP_12), 0)
+        self.assertEqual(control.ask(f.CANCEL), FAIL)
+        data.send(f.SELF_TEST_12)
+        self.assertEqual(control.ask(f.CANCEL), FAIL)
+        self.assertEqual(struct.unpack(">I", data.response()[6:10])[0], 0)
+        self.assertEqual(data.code(f.GET_TICKS_12), 0)
+
     def test_info(self):
         control = self.control(self.front(self.create("web1", "--tpm", "2.0")))
         result, text = control.info(1)

@@ -22,7 +22,7 @@ TEST_CASE("a factory's commands carry their own size") {
     for (const auto& command :
          {create_endorsement_key(EndorsementKey::rsa_2048),
           create_endorsement_key(EndorsementKey::ecc_p256), make_persistent(1, 2), flush_context(1),
-          allocate_pcrs({PcrBank::sha256})})
+          allocate_pcrs({PcrBank::sha256}), ask_pcr_banks()})
         CHECK(parse_header(command).value().size == command.size());
 }
 
@@ -53,4 +53,68 @@ TEST_CASE("all banks are allocated or given up, none is left as it was") {
           "000b03ffffff"
           "000c03000000"
           "000d03000000");
+}
+
+TEST_CASE("the answer to an allocation says whether it will be") {
+    const std::string head =
+        "8002"
+        "00000018"
+        "00000000"
+        "0000000d";
+    CHECK(has_allocated(from_hex(head + "01"
+                                        "00000018"
+                                        "00000060"
+                                        "00010000")
+                            .value()));
+    CHECK_FALSE(has_allocated(from_hex(head + "00"
+                                              "00000018"
+                                              "00000060"
+                                              "00010000")
+                                  .value()));
+    CHECK_FALSE(has_allocated(from_hex("8001"
+                                       "0000000a"
+                                       "00000185")
+                                  .value()));
+    CHECK_FALSE(has_allocated(from_hex(head).value()));
+    CHECK_FALSE(has_allocated({}));
+}
+
+TEST_CASE("the banks that a TPM has are those with all their PCRs") {
+    const auto answer = [](const std::string& banks, const std::string& code = "00000000") {
+        return from_hex(
+                   "8001"
+                   "00000013" +
+                   code +
+                   "00"
+                   "00000005" +
+                   banks)
+            .value();
+    };
+    const PcrBanks both = {PcrBank::sha256, PcrBank::sha384};
+    const auto all = answer(
+        "00000004"
+        "000403000000"
+        "000c03ffffff"
+        "000b03ffffff"
+        "000d03000000");
+    CHECK(has_pcr_banks(all, both).value());
+    CHECK_FALSE(has_pcr_banks(all, {PcrBank::sha256}).value());
+    CHECK_FALSE(has_pcr_banks(all, {PcrBank::sha1, PcrBank::sha256, PcrBank::sha384}).value());
+    CHECK_FALSE(has_pcr_banks(answer("00000002"
+                                     "000b03ffffff"
+                                     "000c03ffff00"),
+                              both)
+                    .value());
+    CHECK_FALSE(has_pcr_banks(answer("00000000"), both).value());
+    // Short of what it says, or no answer at all.
+    CHECK_FALSE(has_pcr_banks(answer("00000003"
+                                     "000b03ffffff"
+                                     "000c03ffffff"),
+                              both));
+    CHECK_FALSE(has_pcr_banks(answer("00000001"
+                                     "000b09ffffff"),
+                              both));
+    CHECK_FALSE(has_pcr_banks(answer("ffffffff"), both));
+    CHECK_FALSE(has_pcr_banks(answer("00000000", "00000101"), both));
+    CHECK_FALSE(has_pcr_banks({}, both));
 }

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "state_directory.h"
+#include "vtpm/base/fd.h"
 
 using namespace vtpm;
 using namespace vtpm::swtpm;
@@ -59,5 +60,35 @@ TEST_CASE("a state directory names its TPM, or nothing") {
         REQUIRE_FALSE(read);
         CHECK(read.error().code == Errc::malformed);
     }
+    std::filesystem::remove_all(directory);
+}
+
+TEST_CASE("what is taken names a TPM and one way to it") {
+    char name[] = "/tmp/vtpm-state-XXXXXX";
+    REQUIRE(::mkdtemp(name) != nullptr);
+    const std::filesystem::path directory = name;
+    const std::string uuid = "4cfb36bc-9b2b-4f3c-9c4c-1f4a5b7d9e01";
+    std::ofstream(directory / "tpm2-00.permall") << "xen-vtpm-instance " << uuid << "\n";
+    const auto parse = [&](std::vector<std::string> more) {
+        const std::string state = "dir=" + directory.string();
+        std::vector<const char*> words = {"swtpm", "socket", "--tpm2", "--tpmstate", state.c_str()};
+        for (const auto& word : more)
+            words.push_back(word.c_str());
+        CLI::App app;
+        return parse_swtpm(app, static_cast<int>(words.size()), words.data());
+    };
+    const auto pair = stream_socket_pair().value();
+    const std::string descriptor = std::to_string(pair.first.get());
+
+    const auto options = parse({"--ctrl", "type=unixio,path=c", "--fd", descriptor});
+    CHECK(options.instance == uuid);
+    CHECK(options.control.address->path == "c");
+    CHECK(options.data.peer == pair.first.get());
+    CHECK(parse({"--server", "type=unixio,path=d"}).data.address->path == "d");
+    CHECK_THROWS_AS(parse({}), CLI::ParseError);
+    CHECK_THROWS_AS(parse({"--server", "type=unixio,path=d", "--fd", descriptor}), CLI::ParseError);
+    CHECK_THROWS_AS(parse({"--ctrl", "type=unixio,fd=" + descriptor, "--fd", descriptor}),
+                    CLI::ParseError);
+    CHECK_THROWS_AS(parse({"--help"}), CLI::Success);
     std::filesystem::remove_all(directory);
 }
