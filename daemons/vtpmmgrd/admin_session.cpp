@@ -158,12 +158,12 @@ Result<AdminSession::Answer> AdminSession::answer(const wire::Frame& frame) {
 }
 
 Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& request) {
-    vault::SetupWishes wishes;
-    wishes.recovery_public = request.recovery_public();
-    wishes.latch = !request.no_latch() && !request.legacy_tpm12();
-    wishes.legacy_tpm12 = request.legacy_tpm12();
-    wishes.beside_another = request.beside_another();
-    VTPM_TRY(wishes.approver, wish_of(request.approver()));
+    VTPM_TRY(auto approver, wish_of(request.approver()));
+    const vault::SetupWishes wishes{.recovery_public = request.recovery_public(),
+                                    .approver = std::move(approver),
+                                    .latch = !request.no_latch() && !request.legacy_tpm12(),
+                                    .legacy_tpm12 = request.legacy_tpm12(),
+                                    .beside_another = request.beside_another()};
     VTPM_TRY(const Uuid manager,
              request.replace() ? manager_.vault.replace_recovery_key(request.recovery_public())
                                : manager_.vault.setup(wishes));
@@ -171,8 +171,7 @@ Result<AdminSession::Answer> AdminSession::setup(const wire::proto::Setup& reque
                  request.recovery_public().empty() ? "" : ", with a new recovery key");
     Answer answer;
     keep_keys(answer);
-    const auto id = manager.bytes();
-    answer.message.mutable_setup()->set_manager(id.data(), id.size());
+    answer.message.mutable_setup()->set_manager(manager.bytes().data(), Uuid::size);
     return answer;
 }
 

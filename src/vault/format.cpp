@@ -53,8 +53,7 @@ constexpr std::array tables{
           " digest_1 BLOB, digest_2 BLOB, digest_3 BLOB, move BLOB, policy BLOB, mac BLOB,"
           " past BLOB)"},
     // Who did what to what and when, see journal.h; `mac` covers the line and those before it.
-    // `kin`
-    // is how many lines of its kind there were then, negative for guests' ones.
+    // `kin` is how many lines of its kind there were then, negative for guests' ones.
     Table{"journal",
           "CREATE TABLE journal(id INTEGER PRIMARY KEY, at INTEGER, actor TEXT, action TEXT,"
           " subject TEXT, previous BLOB, mac BLOB, kin INTEGER, other BLOB)"},
