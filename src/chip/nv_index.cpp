@@ -67,15 +67,17 @@ bool is_of_our_kinds(const TPMS_NV_PUBLIC& given) {
     return std::ranges::any_of(all_kinds, [&](NvKind kind) { return is_of_kind(given, kind); });
 }
 
-// Those of our range, one after the other, as they are found: `each` may remove what it is given.
+// Those of our range but one, as they are found: `each` may remove what it is given.
 Result<void> visit_indices(
-    EsysConnection& connection,
+    EsysConnection& connection, CellIndex but,
     const std::function<Result<void>(LoadedHandle, const TPMS_NV_PUBLIC&)>& each) {
     for (CellIndex index = first_index; index <= last_index; ++index) {
         VTPM_TRY(const auto next, next_index(connection, index));
         if (!next || *next > last_index)
             return {};
         index = *next;
+        if (index == but)
+            continue;
         VTPM_TRY(auto found, find_index(connection, index));
         if (!found)
             continue;
@@ -200,7 +202,7 @@ Result<NewIndex> define_index(EsysConnection& connection, const LoadedHandle& sr
 
 Result<std::vector<CellIndex>> cell_indices(EsysConnection& connection) {
     std::vector<CellIndex> cells;
-    VTPM_CHECK(visit_indices(connection,
+    VTPM_CHECK(visit_indices(connection, 0,
                              [&](const LoadedHandle&, const TPMS_NV_PUBLIC& given) -> Result<void> {
                                  if (is_of_kind(given, NvKind::cell))
                                      cells.push_back(given.nvIndex);
@@ -223,14 +225,15 @@ Result<void> remove_index(EsysConnection& connection, const LoadedHandle& srk, C
 
 Result<void> remove_other_indices(EsysConnection& connection, const LoadedHandle& srk,
                                   const Cell& keep) {
-    return visit_indices(
-        connection, [&](LoadedHandle found, const TPMS_NV_PUBLIC& given) -> Result<void> {
-            const bool of_tag = std::ranges::any_of(
-                all_kinds, [&](NvKind kind) { return is_ours(given, kind, keep.tag); });
-            if (given.nvIndex == keep.index || !of_tag)
-                return {};
-            return undefine(connection, srk, std::move(found));
-        });
+    return visit_indices(connection, keep.index,
+                         [&](LoadedHandle found, const TPMS_NV_PUBLIC& given) -> Result<void> {
+                             const bool of_tag = std::ranges::any_of(all_kinds, [&](NvKind kind) {
+                                 return is_ours(given, kind, keep.tag);
+                             });
+                             if (!of_tag)
+                                 return {};
+                             return undefine(connection, srk, std::move(found));
+                         });
 }
 
 }  // namespace vtpm::chip

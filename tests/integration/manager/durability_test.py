@@ -95,7 +95,11 @@ class SettingUp(rig.RigTest):
         takes = time.monotonic() - began
         for turn in range(SETUPS):
             self.manager.kill()
-            rig.shutil.rmtree(self.manager.state)
+            self.chip.stop()
+            for state in (self.manager.state, self.chip.state):
+                rig.shutil.rmtree(state, ignore_errors=True)
+            self.chip.state.mkdir()
+            self.chip.start()
             self.manager.start()
             peer = self.connect()
             peer.send(frames.request(frames.SETUP))
