@@ -105,6 +105,7 @@ void Tpm12Connection::flush(std::uint32_t handle, std::uint32_t type) {
 }
 
 Result<SecretBytes> Tpm12Connection::exchange(ByteView command) {
+    code_ = Code::success;  // not that of an answer before, if none comes
     if (broken_)
         return fail(Errc::unavailable, "the chip was lost");
     auto answer = link_.exchange(command);

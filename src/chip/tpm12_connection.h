@@ -53,7 +53,7 @@ class Tpm12Connection {
     static Result<std::unique_ptr<Tpm12Connection>> open(const std::string& tcti);
 
     bool broken() const { return broken_; }
-    // Of the last answer, also if it was an error.
+    // Of the last command's answer, also if it was an error; success if none came.
     Code code() const { return code_; }
 
     // The parameters of the answer. Errc::chip with NextAction::ask_operator: its HMAC is not that

@@ -105,6 +105,35 @@ TEST_CASE("answers of a TPM 1.2 that do not parse are errors") {
     CHECK(fine(chip->unseal(*sealed, binding, nullptr)));
 }
 
+TEST_CASE("an area of a TPM 1.2 that cannot be asked about is not one that is not there") {
+    const TemporaryDirectory place;
+    Swtpm12 swtpm(place.path());
+    SocketTap tap(place.path(), swtpm.socket());
+    const auto chip = pinned12(tap.tcti());
+    const auto cell = chip->define_cell(auth, tag);
+    REQUIRE(fine(cell));
+    REQUIRE(fine(chip->define_cell(auth, tag)));
+    REQUIRE(fine(chip->define_cell(auth, tag)));
+    // Of the first area asked about, that it is not there; of the next, nothing.
+    int asked = 0;
+    const auto lose_the_second = [&asked](Bytes& command, Bytes& answer) {
+        if (command_code(command) != 0x65 || command.at(13) != 0x11)
+            return true;
+        if (++asked > 1)
+            return false;
+        answer = ByteWriter().u16(0xc4).u32(10).u32(2).take();
+        return true;
+    };
+    tap.meddle(lose_the_second);
+    CHECK(code_of(chip->cells()) == Errc::unavailable);
+    asked = 0;
+    CHECK(code_of(chip->remove_other_cells({*cell, tag})) == Errc::unavailable);
+    tap.meddle({});
+    const auto all = chip->cells();
+    REQUIRE(fine(all));
+    CHECK(all->size() == 3);
+}
+
 TEST_CASE("the secrets of a cell are not on a TPM 1.2's bus") {
     const TemporaryDirectory place;
     Swtpm12 swtpm(place.path());
