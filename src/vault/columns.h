@@ -34,6 +34,17 @@ class Columns {
 
     std::string text() { return kept(row_.text(at_++)).value_or(std::string()); }
 
+    // Printable ASCII, and no more of it than this: for people who read it before it is verified.
+    std::string plain_text(std::size_t limit) {
+        std::string read = text();
+        const bool plain =
+            std::all_of(read.begin(), read.end(), [](char c) { return c >= ' ' && c < 0x7f; });
+        if (plain && read.size() <= limit)
+            return read;
+        sound_ = false;
+        return {};
+    }
+
     Bytes bytes() {
         const auto view = kept(row_.blob(at_++)).value_or(ByteView());
         return {view.begin(), view.end()};

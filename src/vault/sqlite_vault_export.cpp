@@ -65,6 +65,11 @@ std::string past_that_stays(const Instance& facts) {
     return past.empty() ? past : "; not in the package" + past;
 }
 
+std::string words_about(const Instance& facts, const Uuid& peer, const Hash& ticket) {
+    return subject_of(facts.name, facts.uuid) + " to manager " + peer.to_string() + ", ticket " +
+           to_hex(ticket).substr(0, 16);
+}
+
 Result<void> check_usable_ticket(const Ticket& ticket, const Uuid& own) {
     if (ticket.manager == own)
         return fail(Errc::invalid_argument, "this ticket was made by this very manager");
@@ -106,8 +111,7 @@ Result<Exported> SqliteVault::export_instance(const Uuid& uuid, ByteView ticket_
     VTPM_TRY(const Ticket ticket, Ticket::parse(ticket_bytes));
     const Hash hash = sha256(ticket_bytes);
     const bool again = row->exported();
-    const std::string what = subject_of(row->facts.name, uuid) + " to manager " +
-                             ticket.manager.to_string() + ", ticket " + to_hex(hash).substr(0, 16);
+    const std::string what = words_about(row->facts, ticket.manager, hash);
     if (!again) {
         VTPM_CHECK(check_snapshots(*row, leave_snapshots));
         VTPM_CHECK(part_with(*row, ticket, hash));
@@ -141,10 +145,9 @@ Result<void> SqliteVault::part_with(const InstanceRow& old, const Ticket& ticket
     row.facts.peer = move.peer;
     row.facts.moved = move.at;
     row.move = move.bytes();
-    Change change{.action = "export",
-                  .subject = subject_of(row.facts.name, row.facts.uuid) + " to manager " +
-                             move.peer.to_string() + ", ticket " +
-                             to_hex(ticket_hash).substr(0, 16) + past_that_stays(row.facts)};
+    Change change{
+        .action = "export",
+        .subject = words_about(row.facts, move.peer, ticket_hash) + past_that_stays(row.facts)};
     change.rows.push_back({std::move(row)});
     return make(std::move(change), true);
 }

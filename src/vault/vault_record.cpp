@@ -7,6 +7,8 @@ namespace vtpm::vault {
 namespace {
 
 constexpr std::int64_t max_index = 0xffffffff;
+// What chips say of themselves is shorter.
+constexpr std::size_t max_chip_text = 64;
 
 chip::CellTag tag_of(std::string_view purpose, const Uuid& manager) {
     return sha256(ByteWriter().sized(as_bytes(purpose)).bytes(manager.bytes()).take());
@@ -77,8 +79,8 @@ Result<VaultRecord> read_vault_record(Database& database) {
     record.created = columns.integer();
     record.chip.srk_public = columns.bytes();
     record.chip.srk_name = columns.bytes();
-    record.chip.manufacturer = columns.text();
-    record.chip.firmware = columns.text();
+    record.chip.manufacturer = columns.plain_text(max_chip_text);
+    record.chip.firmware = columns.plain_text(max_chip_text);
     record.root.public_area = columns.bytes();
     record.root.private_area = columns.bytes();
     record.default_group = columns.uuid();

@@ -9,7 +9,6 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
-#include <openssl/sha.h>
 #include <time.h>
 
 #include <optional>
@@ -19,40 +18,23 @@
 #include "vtpm/chip/tpm12_chip.h"
 
 using namespace vtpm;
+using fuzz::auth;
 using fuzz::Bus12;
 using fuzz::Door;
+using fuzz::extended;
+using fuzz::filled;
 using fuzz::Input;
 using fuzz::must;
 using fuzz::ok;
+using fuzz::secret;
 using fuzz::Snapshot;
 
 namespace {
-
-chip::Digest filled(std::uint8_t byte) {
-    chip::Digest digest{};
-    digest.fill(byte);
-    return digest;
-}
 
 chip::PcrValues boot_of(std::uint8_t byte) {
     chip::Digest digest{};
     std::fill_n(digest.begin(), chip::tpm12::sha1_size, byte);
     return {{4, digest}, {7, digest}};
-}
-
-chip::CellValue extended(const chip::CellValue& value, const chip::CellValue& digest) {
-    Bytes both(value.begin(), value.end());
-    both.insert(both.end(), digest.begin(), digest.end());
-    chip::CellValue out{};
-    ::SHA256(both.data(), both.size(), out.data());
-    return out;
-}
-
-SecretBytes secret() {
-    return SecretBytes::copy_of(as_bytes("thirty-two bytes, not so secret."));
-}
-SecretBytes auth() {
-    return SecretBytes::copy_of(as_bytes("the cell's own authorization, 32"));
 }
 
 // A host that has been set up with an honest chip, once for all runs.

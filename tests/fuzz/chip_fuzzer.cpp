@@ -6,7 +6,6 @@
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/sha.h>
 #include <time.h>
 #include <tss2/tss2_tcti.h>
 #include <tss2/tss2_tctildr.h>
@@ -19,10 +18,14 @@
 #include "vtpm/chip/esys_chip.h"
 
 using namespace vtpm;
+using fuzz::auth;
 using fuzz::Bus;
+using fuzz::extended;
+using fuzz::filled;
 using fuzz::Input;
 using fuzz::must;
 using fuzz::ok;
+using fuzz::secret;
 using fuzz::Snapshot;
 
 namespace {
@@ -50,27 +53,6 @@ struct Key {
         return signature;
     }
 };
-
-chip::Digest filled(std::uint8_t byte) {
-    chip::Digest digest{};
-    digest.fill(byte);
-    return digest;
-}
-
-chip::CellValue extended(const chip::CellValue& value, const chip::CellValue& digest) {
-    Bytes both(value.begin(), value.end());
-    both.insert(both.end(), digest.begin(), digest.end());
-    chip::CellValue out{};
-    ::SHA256(both.data(), both.size(), out.data());
-    return out;
-}
-
-SecretBytes secret() {
-    return SecretBytes::copy_of(as_bytes("thirty-two bytes, not so secret."));
-}
-SecretBytes auth() {
-    return SecretBytes::copy_of(as_bytes("the cell's own authorization, 32"));
-}
 
 // A host that has been set up with an honest chip, once for all runs.
 struct Prepared {

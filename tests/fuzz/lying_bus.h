@@ -7,28 +7,10 @@
 #include <array>
 #include <cstring>
 
+#include "honest_chip.h"
 #include "input.h"
-#include "vtpm/base/result.h"
-#include "vtpm/engine/libtpms_engine.h"
 
 namespace vtpm::fuzz {
-
-template <typename T>
-auto ok(Result<T> result) {
-    if (!result)
-        std::fprintf(stderr, "%s\n", result.error().context.c_str());
-    must(result.has_value(), "an honest chip's answer is refused");
-    if constexpr (std::is_void_v<T>)
-        return true;
-    else
-        return std::move(*result);
-}
-
-// A TPM in the middle of its life.
-struct Snapshot {
-    SecretBytes permanent;
-    SecretBytes running;
-};
 
 // The TPM, and the bus to it.
 class Bus {
@@ -42,26 +24,14 @@ class Bus {
     }
     explicit Bus(const Snapshot& snapshot) {
         the_bus = this;
-        std::vector<engine::StateBlob> blobs;
-        blobs.push_back({engine::StateKind::permanent, snapshot.permanent.clone()});
-        must(tpm_.power_on(
-                     {tpm::Version::v2_0, false, std::move(blobs), {}, snapshot.running.clone()})
-                 .has_value(),
+        must(tpm_.power_on(gone_on(tpm::Version::v2_0, snapshot)).has_value(),
              "the TPM does not start");
     }
     ~Bus() { the_bus = nullptr; }
     Bus(const Bus&) = delete;
     Bus& operator=(const Bus&) = delete;
 
-    Snapshot snapshot() {
-        Snapshot snapshot;
-        for (auto& change : tpm_.take_changes()) {
-            if (change.kind == engine::StateKind::permanent && change.content)
-                snapshot.permanent = std::move(*change.content);
-        }
-        snapshot.running = ok(tpm_.volatile_state());
-        return snapshot;
-    }
+    Snapshot snapshot() { return snapshot_of(tpm_); }
 
     Input* meddler = nullptr;  // null: the answers are the chip's own
 

@@ -16,7 +16,8 @@
 
 #include "chip/tpm12_structures.h"
 #include "fakes/chip/swtpm.h"
-#include "lying_bus.h"
+#include "honest_chip.h"
+#include "input.h"
 
 namespace vtpm::fuzz {
 
@@ -55,20 +56,12 @@ class Bus12 {
     static inline Bus12* the_bus = nullptr;
 
     Bus12() : Bus12(engine::PowerOn{tpm::Version::v1_2, true, {}, {}, {}}) {}
-    explicit Bus12(const Snapshot& snapshot) : Bus12(again(snapshot)) {}
+    explicit Bus12(const Snapshot& snapshot) : Bus12(gone_on(tpm::Version::v1_2, snapshot)) {}
     ~Bus12() { the_bus = nullptr; }
     Bus12(const Bus12&) = delete;
     Bus12& operator=(const Bus12&) = delete;
 
-    Snapshot snapshot() {
-        Snapshot snapshot;
-        for (auto& change : tpm_.take_changes()) {
-            if (change.kind == engine::StateKind::permanent && change.content)
-                snapshot.permanent = std::move(*change.content);
-        }
-        snapshot.running = ok(tpm_.volatile_state());
-        return snapshot;
-    }
+    Snapshot snapshot() { return snapshot_of(tpm_); }
 
     Input* meddler = nullptr;       // null: the answers are the chip's own
     Bytes endorsement_key = {};     // as a chip that nobody owns has told it
@@ -106,12 +99,6 @@ class Bus12 {
         accept_visitors();  // who did not wait for an earlier bus
         link_.reset();
     }
-    static engine::PowerOn again(const Snapshot& snapshot) {
-        std::vector<engine::StateBlob> blobs;
-        blobs.push_back({engine::StateKind::permanent, snapshot.permanent.clone()});
-        return {tpm::Version::v1_2, false, std::move(blobs), snapshot.running.clone(), {}};
-    }
-
     static std::uint32_t number_at(ByteView bytes, std::size_t at) {
         ByteReader reader(bytes.subspan(std::min(at, bytes.size())));
         return reader.u32().value_or(0);

@@ -15,7 +15,9 @@ std::string send_raw(Scene& scene, ByteView bytes) {
     return wait_for_the_end();
 }
 
-std::string reports(Scene& scene, const wire::proto::Report& report) {
+std::string reports(Scene& scene, void (*fill)(wire::proto::Report&)) {
+    wire::proto::Report report;
+    fill(report);
     wire::Channel channel{Fd(scene.seat.doorman_fd)};
     for (int i = 0; i < 10'000'000; ++i) {
         if (!channel.send(report))
@@ -24,36 +26,10 @@ std::string reports(Scene& scene, const wire::proto::Report& report) {
     return wait_for_the_end();
 }
 
-std::string ready_for_ever(Scene& scene) {
-    wire::proto::Report report;
-    report.mutable_ready();
-    return reports(scene, report);
-}
-
-std::string failing_for_ever(Scene& scene) {
-    wire::proto::Report report;
+void failing(wire::proto::Report& report) {
     report.mutable_failure()->set_code("io");
     report.mutable_failure()->set_context("<0>\x1b[2J" + std::string(1000, 'x') +
                                           "\nvtpmd: all is lost");
-    return reports(scene, report);
-}
-
-std::string attached_for_ever(Scene& scene) {
-    wire::proto::Report report;
-    report.mutable_attached();
-    return reports(scene, report);
-}
-
-std::string standing_for_ever(Scene& scene) {
-    wire::proto::Report report;
-    report.mutable_standing()->set_question(1);
-    return reports(scene, report);
-}
-
-std::string out_of_turn(Scene& scene) {
-    wire::proto::Report report;
-    report.mutable_handed_over();
-    return reports(scene, report);
 }
 
 const Escape list[] = {
@@ -66,12 +42,18 @@ const Escape list[] = {
      [](Scene& s) {
          return send_raw(s, wire::frame_prefix({16, 1UL << 20}));
      }},
-    {"vtpmd-ready", "report without an end that it is ready", ready_for_ever},
+    {"vtpmd-ready", "report without an end that it is ready",
+     [](Scene& s) { return reports(s, [](auto& report) { report.mutable_ready(); }); }},
     {"vtpmd-failures", "report without an end that it has failed, in words for a terminal",
-     failing_for_ever},
-    {"vtpmd-attached", "report without an end that it has its manager again", attached_for_ever},
-    {"vtpmd-standing", "tell without an end where it stands", standing_for_ever},
-    {"vtpmd-out-of-turn", "hand over a state that nobody asked for", out_of_turn},
+     [](Scene& s) { return reports(s, failing); }},
+    {"vtpmd-attached", "report without an end that it has its manager again",
+     [](Scene& s) { return reports(s, [](auto& report) { report.mutable_attached(); }); }},
+    {"vtpmd-standing", "tell without an end where it stands",
+     [](Scene& s) {
+         return reports(s, [](auto& report) { report.mutable_standing()->set_question(1); });
+     }},
+    {"vtpmd-out-of-turn", "hand over a state that nobody asked for",
+     [](Scene& s) { return reports(s, [](auto& report) { report.mutable_handed_over(); }); }},
 };
 
 // What one of them does to the others is measured. Each ends with its process.

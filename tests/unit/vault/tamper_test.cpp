@@ -369,3 +369,17 @@ TEST_CASE("the rows that open the rest are verified") {
     p.reopen();
     CHECK(error_of(p.vault->unlock()) == Errc::corrupt);
 }
+
+// It is told to people before anything has verified.
+TEST_CASE("what the disk says of the chip is told only if a chip could have said it") {
+    Fixture f;
+    f.set_up();
+    f.close();
+    const bool too_long = GENERATE(false, true);
+    sql(f.database(), too_long ? "UPDATE vault SET chip_firmware = hex(zeroblob(33))"
+                               : "UPDATE vault SET chip_manufacturer = char(27) || '[2J'");
+    f.reopen();
+    CHECK(error_of(f.vault->unlock()) == Errc::corrupt);
+    CHECK(f.vault->status().chip.empty());
+    CHECK(f.vault->status().reason->context == "the row of the vault itself is damaged");
+}
